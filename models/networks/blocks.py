@@ -1,0 +1,126 @@
+"""Building blocks shared by the networks. Key names follow the public Wav2Lip and SimSwap files."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU; with `residual` the input is added before the ReLU (Wav2Lip, spec 3.1).
+
+    The convolution keeps its bias although a batch norm follows: the public files carry it.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int = 0,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs))
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H', W']."""
+        y = self.conv_block(x)
+        return torch.relu(y + x if self.residual else y)
+
+
+class TransposedBlock(nn.Module):
+    """Transposed 3x3 convolution, batch norm, ReLU (spec notation T)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> None:
+        super().__init__()
+        up = nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, output_padding=stride - 1)
+        self.conv_block = nn.Sequential(up, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H * stride, W * stride]."""
+        return torch.relu(self.conv_block(x))
+
+
+def audio_tower(width: float = 1.0, outputs: int = 512) -> nn.Sequential:
+    """The expert's 14-block audio tower (spec 3.3): mel window [B, 1, 80, 16] -> [B, outputs, 1, 1].
+
+    Args:
+        width: factor on the channels before the last two blocks.
+        outputs: channels of the last two blocks.
+    """
+    a, b, c, d = (round(channels * width) for channels in (32, 64, 128, 256))
+    return nn.Sequential(
+        ConvBlock(1, a, 3, 1, 1),
+        ConvBlock(a, a, 3, 1, 1, residual=True),
+        ConvBlock(a, a, 3, 1, 1, residual=True),
+        ConvBlock(a, b, 3, (3, 1), 1),
+        ConvBlock(b, b, 3, 1, 1, residual=True),
+        ConvBlock(b, b, 3, 1, 1, residual=True),
+        ConvBlock(b, c, 3, 3, 1),
+        ConvBlock(c, c, 3, 1, 1, residual=True),
+        ConvBlock(c, c, 3, 1, 1, residual=True),
+        ConvBlock(c, d, 3, (3, 2), 1),
+        ConvBlock(d, d, 3, 1, 1, residual=True),
+        ConvBlock(d, d, 3, 1, 1, residual=True),
+        ConvBlock(d, outputs, 3, 1, 0),
+        ConvBlock(outputs, outputs, 1, 1, 0),
+    )
+
+
+class InstanceNorm(nn.Module):
+    """Parameter-free instance norm in SimSwap's form: biased variance, 1e-8 inside the root (spec 3.4).
+
+    Statistics are taken in float32 whatever the input's type: in bfloat16 they lose what identity needs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> same shape and dtype, zero mean and unit variance per channel."""
+        y = x.float()
+        y = y - y.mean((2, 3), keepdim=True)
+        return (y * torch.rsqrt(y.square().mean((2, 3), keepdim=True) + 1e-8)).to(x.dtype)
+
+
+class Style(nn.Module):
+    """AdaIN's affine part: identity vector -> per-channel scale and shift, y = x * (1 + scale) + shift (spec A4)."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 2 * channels)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """[B, dim] -> [B, 2, channels, 1, 1]: scale, shift."""
+        return self.linear(vector).unflatten(1, (2, -1))[..., None, None]
+
+
+def apply_style(x: Tensor, style: Tensor) -> Tensor:
+    """Modulate normalised features [B, C, H, W] with a style [B or 1, 2, C, 1, 1]."""
+    style = style.to(x.dtype)
+    return x * (1 + style[:, 0]) + style[:, 1]
+
+
+class IdentityBlock(nn.Module):
+    """SimSwap's ID block: conv, AdaIN, ReLU, conv, AdaIN, plus the input; reflect padding (spec 3.4, A5)."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
+        self.conv2 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
+        self.style1 = Style(dim, channels)
+        self.style2 = Style(dim, channels)
+        self.norm = InstanceNorm()
+
+    def styles(self, vector: Tensor) -> list[Tensor]:
+        """Both styles of the block for identity vectors [B, dim]."""
+        return [self.style1(vector), self.style2(vector)]
+
+    def modulated(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Forward pass with styles computed beforehand."""
+        y = torch.relu(apply_style(self.norm(self.conv1(x)), first))
+        return x + apply_style(self.norm(self.conv2(y)), second)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Features [B, C, H, W] and identity [B, dim] -> [B, C, H, W]."""
+        return self.modulated(x, *self.styles(vector))
