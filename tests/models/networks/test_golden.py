@@ -1,0 +1,49 @@
+"""Golden values of the specification (3.10): any slip in order, padding, epsilon or layout shows here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.networks import build
+from models.networks.blocks import IdentityBlock
+from models.networks.patchgan import PatchGAN
+
+
+def test_expert(golden):
+    network = golden.fill(build("syncnet_expert"))
+    with torch.no_grad():
+        audio, face = network(golden.normal(1, 2, 1, 80, 16), golden.uniform(3, 2, 15, 48, 96))
+    golden.check(audio, 0.026122, 0.035648, (0, 0, 0.052239, 0))
+    golden.check(face, 0.024703, 0.036645, (0, 0, 0.039626, 0.068664))
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std", "picks"),
+    [
+        ("iresnet18", 0.917906, 25.830770, (-2.391518, 9.294748, -0.413633, 18.517281)),
+        ("iresnet50", 1666.0054, 18409.039, (-14223.952, -3373.015, 31343.889, 13168.916)),
+    ],
+)
+def test_iresnet(golden, name, mean, std, picks):
+    network = golden.fill(build(name))
+    with torch.no_grad():
+        golden.check(network(2 * golden.uniform(9, 2, 3, 112, 112) - 1), mean, std, picks)
+
+
+def test_simswap_discriminator(golden):
+    network = golden.fill(PatchGAN(layers=4))
+    assert sum(p.numel() for p in network.parameters()) == 6_962_369
+    assert len(network.state_dict()) == 32
+    with torch.no_grad():
+        outputs = network(golden.uniform(5, 2, 3, 224, 224))
+    assert len(outputs) == 6
+    assert outputs[-1].shape == (2, 1, 12, 12)
+    golden.check(outputs[-1], 0.291683, 0.295086, (0.557615, 0.453610, 0.465425, -0.213831))
+
+
+def test_identity_block(golden):
+    block = golden.fill(IdentityBlock(512, 512))
+    with torch.no_grad():
+        output = block(golden.normal(10, 2, 512, 12, 12), golden.identity())
+    golden.check(output, -0.004461, 1.419488, (1.902937, -1.815334, 0.074367, -0.670489))
