@@ -1,0 +1,34 @@
+"""The list of nodes, and the one folder that the pack adds to the host."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+from .arcface_embed import ArcFaceEmbed
+from .embedding_files import LoadEmbedding, SaveEmbedding
+from .face_crop import FaceCrop
+from .generate import Generate
+from .load_audio_mel import LoadAudioMel
+from .load_model import LoadModel
+from .paste_back import PasteBack
+from .talking_swap_video import TalkingSwapVideo
+
+
+class WavSyncSwap(ComfyExtension):
+    """What the host asks for after loading the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Register `models/wavsyncswap` and hand over the nodes."""
+        host.register_folder()
+        return [
+            LoadModel,
+            LoadAudioMel,
+            FaceCrop,
+            ArcFaceEmbed,
+            SaveEmbedding,
+            LoadEmbedding,
+            Generate,
+            PasteBack,
+            TalkingSwapVideo,
+        ]

@@ -1,0 +1,115 @@
+"""Load Audio Mel."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+
+from . import host, values
+
+NO_FILE = "none"
+
+
+def _input_files() -> list[str]:
+    folder = Path(folder_paths.get_input_directory())
+    names = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    return sorted(folder_paths.filter_files_content_types(names, ["audio", "video"]))
+
+
+class LoadAudioMel(io.ComfyNode):
+    """Speech from a wire or a file, as the spectrogram that the generator listens to."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return host.schema(
+            node_id="WSS_LoadAudioMel",
+            display_name="Load Audio Mel",
+            description=(
+                "Turns speech into the mel spectrogram that drives the lips: any rate, any number of channels. "
+                "Silence or no audio at all gives a closed mouth."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "audio_file",
+                    options=[NO_FILE, *_input_files()],
+                    default=NO_FILE,
+                    tooltip=(
+                        "Audio or video file of the input folder. Default none. Not used when the audio input is"
+                        " connected."
+                    ),
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=5.0,
+                    min=0.0,
+                    max=36000.0,
+                    step=0.1,
+                    tooltip=(
+                        "Length of the silence in seconds when there is no sound: no file chosen, nothing connected, or"
+                        " a video without an audio track. Default 5. Without effect otherwise."
+                    ),
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip=(
+                        "Speech, for example from Load Audio or Get Video Components; wins over the file. Surround"
+                        " sound is mixed down for the lips only."
+                    ),
+                ),
+            ],
+            outputs=[
+                host.MelSocket.Output(
+                    display_name="mel",
+                    tooltip="Mel spectrogram with 80 columns per second, and the speech activity, for Generate.",
+                ),
+                io.Audio.Output(
+                    display_name="audio", tooltip="The sound as it came in (or the silence), for Create Video."
+                ),
+                io.Float.Output(display_name="duration", tooltip="Length in seconds."),
+                io.String.Output(
+                    display_name="report", tooltip="One line: source, length, rate, channels, share of speech."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, audio_file: str, seconds: float, audio: Any = None) -> Any:
+        """Read again when the file has changed."""
+        if audio_file == NO_FILE or not folder_paths.exists_annotated_filepath(audio_file):
+            return audio_file, seconds
+        return audio_file, seconds, Path(folder_paths.get_annotated_filepath(audio_file)).stat().st_mtime_ns
+
+    @classmethod
+    def execute(cls, audio_file: str, seconds: float, audio: Any = None) -> io.NodeOutput:
+        """Mel of the connected audio, else of the file, else of silence."""
+        from ..models.audio import load_mel, silent_mel
+
+        sound, source = values.waveform(audio), "the audio input"
+        if audio is None and audio_file != NO_FILE:
+            sound, source = _read_file(audio_file), audio_file
+        if sound is None:
+            mel = silent_mel(Fraction(seconds).limit_denominator(1000))
+            source = "no sound: silence"
+        else:
+            mel = load_mel(*sound)
+        speech = float(mel.activity.mean()) if len(mel.activity) else 0.0
+        duration = float(mel.duration)
+        report = (
+            f"{source}: {duration:.3f} s, {mel.sample_rate} Hz, {mel.waveform.shape[0]} channel(s), "
+            f"speech in {speech:.0%} of the time"
+        )
+        return io.NodeOutput(mel, values.host_audio(mel.waveform, mel.sample_rate), duration, report)
+
+
+def _read_file(name: str) -> Any:
+    from ..models.video import read_audio
+
+    if not folder_paths.exists_annotated_filepath(name):
+        raise ValueError(f"'{name}' is not in the input folder any more. Upload it again, press R and choose it.")
+    return read_audio(folder_paths.get_annotated_filepath(name))

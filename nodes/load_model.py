@@ -1,0 +1,90 @@
+"""Load WavSyncSwap Model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+from comfy_api.latest import io
+
+from . import host
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What travels on a WAVSYNCSWAP_MODEL wire: the engine's generator and the host's handle on its weights."""
+
+    generator: Any
+    patcher: comfy.model_patcher.ModelPatcher
+    name: str
+
+    def ready(self) -> Any:
+        """The generator with its weights on the computing device; the host may move them away again afterwards."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        return self.generator
+
+
+class LoadModel(io.ComfyNode):
+    """A generator from the pack itself or from `models/wavsyncswap`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return host.schema(
+            node_id="WSS_LoadModel",
+            display_name="Load WavSyncSwap Model",
+            description="Loads the network that draws the talking, swapped face. The built-in one needs no download.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=[host.BUILTIN_MODEL, *host.model_files(None)],
+                    default=host.BUILTIN_MODEL,
+                    tooltip=(
+                        "Default: the built-in small network, 96 px faces. Further choices are the .safetensors files"
+                        " of models/wavsyncswap; press R after adding one. More pixels give a sharper face and take"
+                        " longer."
+                    ),
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["auto", "fp32", "bf16", "fp16"],
+                    default="auto",
+                    tooltip=(
+                        "Number format of the computation. Default auto: fp16 or bf16 where the device is good at it, "
+                        "otherwise fp32. fp32 is the reference; the half formats need half the memory."
+                    ),
+                ),
+            ],
+            outputs=[
+                host.ModelSocket.Output(
+                    display_name="model",
+                    tooltip=(
+                        "The network, for WavSyncSwap Generate and Talking Swap Video. The host offloads it when it"
+                        " needs the memory."
+                    ),
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, precision: str) -> Any:
+        """Load again when the file has changed."""
+        return precision, model, None if model == host.BUILTIN_MODEL else host.model_path(model).stat().st_mtime_ns
+
+    @classmethod
+    def execute(cls, model: str, precision: str) -> io.NodeOutput:
+        """Read the weights and give them to the host's memory management."""
+        from ..models.generator import load_generator
+
+        name = "builtin" if model == host.BUILTIN_MODEL else str(host.model_path(model))
+        management, device = comfy.model_management, host.device()
+        if precision == "auto":
+            half = "bf16" if management.should_use_bf16(device) else "fp32"
+            precision = "fp16" if management.should_use_fp16(device) else half
+        generator = load_generator(name, device=str(device), precision=precision)
+        patcher = comfy.model_patcher.ModelPatcher(
+            generator.network, load_device=device, offload_device=management.unet_offload_device()
+        )
+        return io.NodeOutput(LoadedModel(generator, patcher, model))
