@@ -1,0 +1,1 @@
+"""Trains the networks and runs the engine without the host: `python -m training --help`."""

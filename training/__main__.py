@@ -1,0 +1,42 @@
+"""`python -m training COMMAND`: the pack without the host."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+
+COMMANDS = {
+    "infer": "video + face + speech -> the video with that face, lips in sync",
+    "demo": "run the whole job on inputs that need no download",
+    "generator": "train the generator (a first, minimal loop)",
+    "judge": "measure a generator on the validation clips",
+    "export": "turn a training checkpoint into weights that the nodes load",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; only its own module is imported, so `--help` is quick.
+
+    Returns:
+        Exit status: 0, or 1 after an error whose message is on standard error.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if arguments[:1] == [name]:
+            importlib.import_module(f"{__package__}.{name}").add_arguments(command)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return importlib.import_module(f"{__package__}.{args.command}").run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Batches for the generator: target, reference, mel window and source identity, augmented alike.
+
+A batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import geometry
+from models.networks.wavsyncswap import mask_lower_half
+
+from .clips import MARGIN, Clip, ClipSet
+
+REFERENCE_DISTANCE = 5  # frames between target and reference (spec A11): no shared 5-frame window
+
+
+@dataclass(frozen=True)
+class SourceBank:
+    """Identity vectors to draw sources from: vectors float32 [M, D] unit norm, labels [M], rows of each label."""
+
+    vectors: Tensor
+    labels: list[str]
+
+    def own(self, identity: str, random: np.random.Generator) -> int:
+        """A random row of this identity."""
+        return int(random.choice([i for i, label in enumerate(self.labels) if label == identity]))
+
+    def other(self, identity: str, random: np.random.Generator) -> int:
+        """A random row of any other identity."""
+        while True:
+            row = int(random.integers(len(self.labels)))
+            if self.labels[row] != identity:
+                return row
+
+
+@dataclass(frozen=True)
+class Batch:
+    """crops [B, 6, px, px], mel [B, 1, 80, 16], truth [B, 3, px, px], source [B, D]; the last `swapped` rows carry
+    another identity; `to_arcface` [B, 2, 3] samples the aligned 112-px face out of a generated crop."""
+
+    crops: Tensor
+    mel: Tensor
+    truth: Tensor
+    source: Tensor
+    swapped: int
+    to_arcface: Tensor
+
+
+def arcface_matrix() -> np.ndarray:
+    """Normalised ArcFace-crop coordinates [-1, 1] -> normalised unit-crop coordinates, [3, 3].
+
+    Both templates are the same five points, so one constant map does it for every aligned crop.
+    """
+    eyes = geometry.ARCFACE_TEMPLATE[:2]
+    scale = 0.30 / np.linalg.norm(eyes[1] - eyes[0])
+    shift = 2 * ((56 - eyes.mean(0)) * scale + geometry.CROP_TEMPLATE[:2].mean(0)) - 1
+    return np.array([[112 * scale, 0, shift[0]], [0, 112 * scale, shift[1]], [0, 0, 1]])
+
+
+def _jitter(random: np.random.Generator) -> np.ndarray:
+    scale, angle = np.exp(random.normal(0, 0.04)), random.normal(0, 0.05)
+    flip = random.choice([-1, 1])
+    x, y = random.normal(0, 0.03, 2)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[flip * cos, -sin, x], [flip * sin, cos, y], [0, 0, 1]])
+
+
+def _sample(pictures: np.ndarray, matrices: np.ndarray, px: int) -> Tensor:
+    """uint8 [B, S, S, 3] and output -> canonical maps [B, 3, 3] -> float32 [B, 3, px, px] in [0, 1]."""
+    theta = torch.from_numpy(matrices[:, :2] / (1 + 2 * MARGIN)).float()
+    stored = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    grid = torch.nn.functional.affine_grid(theta, [len(stored), 3, px, px], align_corners=False)
+    return torch.nn.functional.grid_sample(stored, grid, padding_mode="border", align_corners=False)
+
+
+def _colour(random: np.random.Generator, batch: int) -> tuple[Tensor, Tensor]:
+    gain = np.exp(random.normal(0, 0.12, (batch, 1, 1, 1)) + random.normal(0, 0.05, (batch, 3, 1, 1)))
+    return torch.from_numpy(gain).float(), torch.from_numpy(random.normal(0, 0.03, (batch, 1, 1, 1))).float()
+
+
+class Batches:
+    """Draws training batches from clips and a bank of source identities."""
+
+    def __init__(self, data: ClipSet, clips: list[Clip], bank: SourceBank, px: int, seed: int) -> None:
+        self.data, self.clips, self.bank, self.px, self.seed = data, clips, bank, px, seed
+        weight = np.sqrt([clip.frames for clip in clips])  # long clips matter more, but one person must not own the net
+        self.weight = weight / weight.sum()
+
+    def __call__(self, step: int, size: int, swapped: int) -> Batch:
+        """The batch of a step; the last `swapped` of `size` rows get another identity as source."""
+        random = np.random.default_rng([self.seed, step])
+        target, reference, source = [], [], []
+        for row, pick in enumerate(random.choice(len(self.clips), size, p=self.weight)):
+            clip = self.clips[pick]
+            frame = int(random.integers(clip.frames))
+            far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= REFERENCE_DISTANCE)
+            target.append(clip.start + frame)
+            reference.append(clip.start + int(random.choice(far)))
+            draw = self.bank.own if row < size - swapped else self.bank.other
+            source.append(draw(clip.identity, random))
+        jitter = np.stack([_jitter(random) for _ in range(size)])
+        gain, shift = _colour(random, size)
+        truth = (_sample(self.data.crops[target], jitter, self.px) * gain + shift).clamp(0, 1)
+        other = (_sample(self.data.crops[reference], jitter, self.px) * gain + shift).clamp(0, 1)
+        to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
+        crops = torch.cat([mask_lower_half(truth), other], 1)
+        mel = torch.from_numpy(self.data.windows[target])[:, None]
+        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface)
+
+
+def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:
+    """Differentiable ArcFace alignment of generated crops [B, 3, px, px] -> [B, 3, 112, 112]."""
+    grid = torch.nn.functional.affine_grid(to_arcface, [len(generated), 3, 112, 112], align_corners=False)
+    return torch.nn.functional.grid_sample(generated, grid, padding_mode="border", align_corners=False)

@@ -1,0 +1,227 @@
+"""The generator's training loop: mouth-weighted L1, identity on swapped pairs, then a multi-scale PatchGAN.
+
+`python -m training generator --data DIR --output DIR`. A first, small loop; batches are a pure function of the step,
+so a run that was stopped goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.identity import Recogniser, load_recogniser
+from models.networks import build
+from models.networks.patchgan import MultiScalePatchGAN, least_squares_loss, weak_feature_matching
+from models.networks.wavsyncswap import WavSyncSwap
+
+from .audio_tower import pretrain
+from .batches import Batch, Batches, aligned_faces
+from .clips import ClipSet, load_clips
+from .sources import source_bank
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on beside the data; stored in its checkpoints."""
+
+    width: str = "small"
+    px: int = 96
+    skips: str = "adain"
+    steps: int = 4000
+    gan_start: int = 2000  # step at which adversarial and feature-matching losses begin
+    tower_steps: int = 1400
+    batch: int = 32
+    swapped: int = 12  # rows of a batch whose source is another identity
+    lr: float = 5e-4  # before the GAN; a fifth of it after
+    discriminator_lr: float = 2e-4
+    l1: float = 10.0
+    low: float = 5.0  # L1 of 8-px averages on swapped rows: pose, light and colour of the target
+    identity: float = 5.0
+    feature_matching: float = 5.0
+    adversarial: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+
+
+def mouth_weights(px: int) -> Tensor:
+    """L1 weights [1, 1, px, px], mean 1: lower half twice, the mouth twice more (spec section 9)."""
+    weights = torch.ones(px, px)
+    weights[px // 2 :] += 1
+    weights[int(0.58 * px) : int(0.90 * px), int(0.28 * px) : int(0.72 * px)] += 2
+    return (weights / weights.mean())[None, None]
+
+
+class Trainer:
+    """Networks, optimisers and one step."""
+
+    def __init__(self, recipe: Recipe, tower: nn.Module, recogniser: Recogniser) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.step, self.recogniser = recipe, 0, recogniser
+        self.net = build("wavsyncswap", width=recipe.width, px=recipe.px, skips=recipe.skips, id_dim=recogniser.dim)
+        self.net.audio_encoder.load_state_dict(tower.state_dict())
+        self.net.audio_encoder.requires_grad_(False)
+        self.critic = MultiScalePatchGAN(scales=2, layers=3, width=32)
+        recogniser.network.eval().requires_grad_(False)
+        self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        learnt = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(learnt, recipe.lr, (0.5, 0.999))
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), recipe.discriminator_lr, (0.5, 0.999))
+        self.weights = mouth_weights(recipe.px)
+        self.run_net, self.run_critic = torch.compile(self.net), torch.compile(self.critic)
+        self.run_embed = torch.compile(recogniser.embed)
+
+    def generator_losses(self, batch: Batch, generated: Tensor, adversarial: bool) -> dict[str, Tensor]:
+        """Weighted losses of a step by name."""
+        recipe, same = self.recipe, len(generated) - batch.swapped
+        difference = (generated - batch.truth).abs()
+        losses = {"l1": recipe.l1 * (difference[:same] * self.weights).mean()}
+        pooled = nn.functional.avg_pool2d(generated[same:] - batch.truth[same:], 8)
+        losses["low"] = recipe.low * pooled.abs().mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors = self.run_embed(aligned_faces(generated, batch.to_arcface)).float()
+        losses["identity"] = recipe.identity * (1 - (vectors * batch.source).sum(1)).mean()
+        if adversarial:
+            with torch.autocast("cpu", torch.bfloat16):
+                fake, real = self.run_critic(generated), self.run_critic(batch.truth)
+            losses["adversarial"] = recipe.adversarial * least_squares_loss(fake, 1.0)
+            losses["matching"] = recipe.feature_matching * weak_feature_matching(fake, real)
+        return losses
+
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """LSGAN loss of the critic on real and generated pictures."""
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = self.run_critic(real), self.run_critic(fake.detach())
+        return 0.5 * (least_squares_loss(outputs[0], 1.0) + least_squares_loss(outputs[1], 0.0))
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One update of both networks; returns the losses."""
+        recipe, adversarial = self.recipe, self.step >= self.recipe.gan_start
+        self._set_rate()
+        self.net.train()
+        self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
+        with torch.autocast("cpu", torch.bfloat16):
+            generated = self.run_net(batch.crops, batch.mel, batch.source)
+        self.critic.requires_grad_(False)
+        losses = self.generator_losses(batch, generated, adversarial)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        if not torch.isfinite(total):
+            raise RuntimeError(f"Loss is {total.item()} in step {self.step}: {losses}. Lower lr and resume.")
+        self.optimizer.step()
+        if adversarial or self.step >= recipe.gan_start - 100:  # the critic gets a short head start
+            self.critic.requires_grad_(True)
+            losses["critic"] = self.critic_loss(batch.truth, generated)
+            self.critic_optimizer.zero_grad(set_to_none=True)
+            losses["critic"].backward()
+            self.critic_optimizer.step()
+        self.step += 1
+        self._update_average()
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _set_rate(self) -> None:
+        """Short warm-up; cosine to a fifth over the last tenth of each phase; a fifth from the GAN on."""
+        recipe = self.recipe
+        rate = recipe.lr * min(1.0, (self.step + 1) / 100)
+        if self.step >= recipe.gan_start:
+            left = (recipe.steps - self.step) / max(1, recipe.steps - recipe.gan_start)
+            rate = recipe.lr * 0.4 * min(1.0, left / 0.3 + 0.02)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _update_average(self) -> None:
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.net.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def averaged(self) -> WavSyncSwap:
+        """A copy of the network with the averaged weights, in eval mode."""
+        net = build("wavsyncswap", **self.net.config)
+        net.load_state_dict(self.average)
+        return net.eval()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; a half-written one never replaces a whole one."""
+        parts = {"net": self.net, "critic": self.critic, "opt": self.optimizer, "critic_opt": self.critic_optimizer}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**state, "average": self.average, "step": self.step, "recipe": asdict(self.recipe)}, f"{path}.tmp")
+        os.replace(f"{path}.tmp", path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same recipe."""
+        state = torch.load(path, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.critic.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["opt"])
+        self.critic_optimizer.load_state_dict(state["critic_opt"])
+        self.average, self.step = state["average"], state["step"]
+
+
+def train(data: ClipSet, faces: Path, output: Path, recipe: Recipe) -> Trainer:
+    """Train to the last step of the recipe, resuming when `output` holds a checkpoint."""
+    output.mkdir(parents=True, exist_ok=True)
+    recogniser = load_recogniser("builtin")
+    bank = source_bank(data, faces, recogniser)
+    tower = _tower(data, output, recipe)
+    trainer = Trainer(recipe, tower, recogniser)
+    checkpoint = output / "last.pt"
+    if checkpoint.exists():
+        trainer.restore(checkpoint)
+        log.info("resumed at step %d", trainer.step)
+    batches = Batches(data, data.of("train", generated=True), bank, recipe.px, recipe.seed)
+    started, first = time.monotonic(), trainer.step
+    with (output / "log.jsonl").open("a") as lines:
+        while trainer.step < recipe.steps:
+            losses = trainer.train_step(batches(trainer.step, recipe.batch, recipe.swapped))
+            if trainer.step % 20 == 0:
+                speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
+                lines.write(json.dumps({"step": trainer.step, "samples_per_s": round(speed, 1), **losses}) + "\n")
+                lines.flush()
+            if trainer.step % 250 == 0 or trainer.step == recipe.steps:
+                trainer.save(checkpoint)
+                log.info("step %d saved, %.0f samples/s", trainer.step, speed)
+    return trainer
+
+
+def _tower(data: ClipSet, output: Path, recipe: Recipe) -> nn.Module:
+    path = output / "audio_tower.pt"
+    tower = build("wavsyncswap", width=recipe.width, px=recipe.px).audio_encoder
+    if path.exists():
+        tower.load_state_dict(torch.load(path, weights_only=True))
+        return tower
+    tower, numbers = pretrain(data, recipe.tower_steps, 0.5 if recipe.width == "small" else 1.0, recipe.seed)
+    torch.save(tower.state_dict(), path)
+    (output / "audio_tower.json").write_text(json.dumps(numbers))
+    return tower
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m training generator`."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with talking/, faces/ and landmarks.npz")
+    parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoints, log, prepared clips")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimiser steps (default %(default)s)")
+    parser.add_argument("--gan-start", type=int, default=Recipe.gan_start, help="step at which the GAN begins")
+    parser.add_argument("--skips", choices=("none", "adain"), default=Recipe.skips, help="encoder skips (spec A2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or go on training."""
+    data = load_clips(args.data, args.output / "clips")
+    recipe = Recipe(steps=args.steps, gan_start=args.gan_start, skips=args.skips, seed=args.seed)
+    train(data, args.data / "faces", args.output, recipe)
+    return 0

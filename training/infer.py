@@ -1,0 +1,185 @@
+"""The main job without the host: video + face + speech -> the video with that face, lips in sync."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from models.faces import Detector, load_detector
+from models.generator import load_generator
+from models.identity import FaceEmbedding, Recogniser, average_embeddings, load_recogniser
+from models.pipeline import SwapOptions, SwapReport, talking_swap
+from models.tracks import Selection
+from models.video import StillImage, VideoFile
+
+log = logging.getLogger(__name__)
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+STILL_FPS = Fraction(25)
+
+
+def first_frame(path: Path) -> np.ndarray:
+    """First picture of an image or video file, uint8 [H, W, 3] RGB."""
+    return VideoFile(path).read(0, 1)[0]
+
+
+def embed_faces(paths: list[Path], recogniser: Recogniser, detector: Detector) -> FaceEmbedding:
+    """One identity from pictures (or first frames of videos) of the same person, outliers left out."""
+    return average_embeddings([recogniser.embed_image(first_frame(path), detector) for path in paths])
+
+
+def read_sound(path: Path) -> tuple[np.ndarray, int]:
+    """Sound of an audio or video file: float32 [C, T] and its rate.
+
+    Raises:
+        ValueError: the file holds no sound.
+    """
+    from models.video import read_audio
+
+    sound = read_audio(path)
+    if sound is None:
+        raise ValueError(f"{path} holds no sound. Give --audio a file with speech.")
+    return sound
+
+
+def open_target(path: Path, seconds: Fraction | None) -> VideoFile | StillImage:
+    """The target as a frame source; a picture becomes a still clip as long as the speech.
+
+    Raises:
+        ValueError: a picture without speech, which says nothing about the length.
+    """
+    if path.suffix.lower() not in PICTURES:
+        return VideoFile(path)
+    if seconds is None:
+        raise ValueError(f"{path.name} is a still picture: give --audio, which says how long the video becomes.")
+    return StillImage(first_frame(path), max(1, round(seconds * STILL_FPS)), STILL_FPS)
+
+
+def progress_bar() -> tuple[tqdm, Callable[[int, int], None]]:
+    """A bar, and the callable that moves it to (done, total)."""
+    bar = tqdm(unit="frame", desc="track + generate")
+
+    def move(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return bar, move
+
+
+def infer(args: argparse.Namespace) -> SwapReport:
+    """Run the whole job as the command line says; returns the pipeline's report."""
+    detector = load_detector(args.detector, args.device, args.threshold)
+    generator = load_generator(args.weights, args.device, args.precision)
+    recogniser = load_recogniser(args.recogniser, args.device)
+    embedding = embed_faces(args.face, recogniser, detector)
+    sound = read_sound(args.audio) if args.audio else None
+    target = open_target(args.video, None if sound is None else Fraction(sound[0].shape[-1], sound[1]))
+    options = SwapOptions(
+        selection=Selection(order=args.select, index=args.index),
+        smoothing=args.smoothing,
+        feather=args.feather,
+        colour_match=args.colour_match,
+        length=args.length,
+        speech_gate=args.speech_gate,
+        audio_offset=args.audio_offset,
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    bar, move = progress_bar()
+    with bar:
+        return talking_swap(
+            target,
+            sound or target.audio(),
+            embedding,
+            args.out,
+            generator=generator,
+            detector=detector,
+            options=options,
+            progress=move,
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m training infer`."""
+    files = parser.add_argument_group("files")
+    files.add_argument("--video", type=Path, required=True, metavar="FILE", help="target video, or one still portrait")
+    files.add_argument(
+        "--face", type=Path, required=True, nargs="+", metavar="FILE", help="source face; several pictures are averaged"
+    )
+    files.add_argument(
+        "--audio", type=Path, metavar="FILE", help="speech, from any audio or video file (default: the video's own)"
+    )
+    files.add_argument("--out", type=Path, required=True, metavar="FILE", help="mp4 to write (H.264 + AAC)")
+    face = parser.add_argument_group("which face")
+    face.add_argument(
+        "--select",
+        choices=("largest", "smallest", "left-right", "right-left"),
+        default="largest",
+        help="order in which faces are counted (default %(default)s)",
+    )
+    face.add_argument("--index", type=int, default=0, help="which face in that order, from 0 (default %(default)s)")
+    face.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="detector score from which a face counts, 0..1 (default %(default)s)",
+    )
+    look = parser.add_argument_group("result")
+    look.add_argument(
+        "--length",
+        choices=("pad", "cut", "loop", "bounce", "hold"),
+        default="pad",
+        help="when sound and video differ: pad = the video keeps its length, cut = both end with the shorter, "
+        "loop/bounce/hold = the video follows the sound (default %(default)s)",
+    )
+    look.add_argument(
+        "--smoothing", type=float, default=0.5, help="of the crop's movement, 0 = off .. 1 (default %(default)s)"
+    )
+    look.add_argument(
+        "--feather", type=float, default=0.05, help="soft edge as a share of the crop's side (default %(default)s)"
+    )
+    look.add_argument(
+        "--colour-match",
+        choices=("off", "lab"),
+        default="lab",
+        help="match skin colour before pasting (default %(default)s)",
+    )
+    look.add_argument(
+        "--speech-gate",
+        type=float,
+        default=0.0,
+        help="close the mouth where nobody speaks, 0 = off .. 1 (default %(default)s)",
+    )
+    look.add_argument(
+        "--audio-offset",
+        type=float,
+        default=0.0,
+        help="seconds by which the sound is moved; positive = later (default %(default)s)",
+    )
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--weights", default="builtin", help="generator: builtin or a safetensors file (default %(default)s)"
+    )
+    engine.add_argument(
+        "--recogniser", default="builtin", help="builtin, .onnx, .pth or .safetensors (default %(default)s)"
+    )
+    engine.add_argument(
+        "--detector", default="builtin", help="builtin, or an insightface pack folder (default %(default)s)"
+    )
+    engine.add_argument("--device", default="cpu", help="torch device, e.g. cpu, cuda, mps (default %(default)s)")
+    engine.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default %(default)s"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run and report."""
+    report = infer(args)
+    log.info("%s", report)
+    print(args.out)
+    return 0

@@ -1,0 +1,55 @@
+"""Source identities to train with: the people of the clips and the labelled stills."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import geometry
+from models.identity import Recogniser
+
+from .batches import SourceBank, aligned_faces, arcface_matrix
+from .clips import MARGIN, Clip, ClipSet
+
+FRAMES_PER_CLIP = 12
+
+
+def clip_vectors(data: ClipSet, clip: Clip, recogniser: Recogniser, count: int = FRAMES_PER_CLIP) -> Tensor:
+    """Identity vectors of evenly spaced frames of a clip, float32 [count, D] unit norm."""
+    rows = clip.start + np.linspace(0, clip.frames - 1, count).astype(int)
+    pictures = torch.from_numpy(data.crops[rows]).permute(0, 3, 1, 2).float() / 255
+    theta = torch.from_numpy(arcface_matrix()[:2] / (1 + 2 * MARGIN)).float().expand(count, 2, 3)
+    with torch.inference_mode():
+        return recogniser.embed(aligned_faces(pictures, theta))
+
+
+def still_vectors(folder: Path, recogniser: Recogniser) -> tuple[Tensor, list[str]]:
+    """Identity vectors of the photographed and AI-made stills (paintings left out), with their labels."""
+    crops, labels = [], []
+    for row in csv.DictReader((folder / "manifest.csv").open(newline="")):
+        if row["kind"] == "painting":
+            continue
+        with av.open(str(folder / row["file"])) as container:
+            picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        points = np.array(row["kps5"].split(), np.float64).reshape(5, 2) + 0.5
+        matrix = geometry.similarity_transform(points, geometry.ARCFACE_TEMPLATE / 112)
+        crops.append(geometry.warp_crops(picture[None], matrix[None], 112)[0])
+        labels.append(row["identity"])
+    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        return torch.cat([recogniser.embed(part) for part in batch.split(32)]), labels
+
+
+def source_bank(data: ClipSet, faces: Path, recogniser: Recogniser) -> SourceBank:
+    """Identity vectors of all training clips and all stills."""
+    vectors, labels = still_vectors(faces, recogniser)
+    parts = [vectors]
+    for clip in data.of("train", generated=True):
+        parts.append(clip_vectors(data, clip, recogniser))
+        labels += [clip.identity] * FRAMES_PER_CLIP
+    return SourceBank(torch.cat(parts), labels)
