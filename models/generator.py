@@ -158,7 +158,7 @@ def load_generator(
     state, metadata = load_weights(path)
     if metadata.get("network") != "wavsyncswap":
         raise ValueError(
-            f"{path.name} holds {metadata.get('network', 'weights without our metadata')}, not a WavSyncSwap generator. "
+            f"{path.name} holds {metadata.get('network', 'weights without metadata')}, not a WavSyncSwap generator. "
             "Choose a file made by `python -m training`."
         )
     if metadata["geometry"] != geometry.GEOMETRY_ID:

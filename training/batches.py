@@ -40,8 +40,16 @@ class SourceBank:
 
 @dataclass(frozen=True)
 class Batch:
-    """crops [B, 6, px, px], mel [B, 1, 80, 16], truth [B, 3, px, px], source [B, D]; the last `swapped` rows carry
-    another identity; `to_arcface` [B, 2, 3] samples the aligned 112-px face out of a generated crop."""
+    """One training batch.
+
+    Attributes:
+        crops: [B, 6, px, px] RGB in [0, 1]: target with its lower half zeroed, then the reference.
+        mel: [B, 1, 80, 16].
+        truth: [B, 3, px, px] RGB in [0, 1].
+        source: [B, D] identity vectors.
+        swapped: how many rows, counted from the end, carry another identity than the target's.
+        to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
+    """
 
     crops: Tensor
     mel: Tensor

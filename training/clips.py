@@ -50,7 +50,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """All clips: crops uint8 [F, 120, 120, 3] RGB, windows float32 [F, 80, 16], mouth float32 [F, 14] (NaN = no face)."""
+    """All clips: crops uint8 [F, 120, 120, 3] RGB, windows float32 [F, 80, 16], mouth float32 [F, 14]."""
 
     clips: list[Clip]
     crops: NDArray[np.uint8]

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from models.identity import Recogniser, load_recogniser
 from torch import Tensor, nn
 
-from models.identity import Recogniser, load_recogniser
 from models.networks import build
 from models.networks.patchgan import MultiScalePatchGAN, least_squares_loss, weak_feature_matching
 from models.networks.wavsyncswap import WavSyncSwap

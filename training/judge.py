@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from models.identity import FaceEmbedding, load_recogniser
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from models.generator import Generator, load_generator
-from models.identity import FaceEmbedding, load_recogniser
 
 from .batches import aligned_faces, arcface_matrix
 from .clips import MARGIN, STORED, Clip, ClipSet, load_clips
@@ -148,9 +148,8 @@ def table(result: dict) -> str:
     for name, pairs in result["swap"].items():
         to = {kind: np.array([pair[kind] for pair in pairs.values()]) for kind in ("to source", "to target")}
         above = int((to["to source"] > to["to target"]).sum())
-        lines.append(
-            f"| {name} | {len(pairs)} | {to['to source'].mean():.3f} | {to['to target'].mean():.3f} | {above} of {len(pairs)} |"
-        )
+        source, target = to["to source"].mean(), to["to target"].mean()
+        lines.append(f"| {name} | {len(pairs)} | {source:.3f} | {target:.3f} | {above} of {len(pairs)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -92,7 +92,9 @@ class WavSyncSwap(nn.Module):
         self.skips = nn.ModuleList(IdentitySkip(w, style_dim) for w in widths[1:] if skips == "adain")
         tail = max(widths[-1] // 2, 16)
         self.output_block = nn.Sequential(
-            ConvBlock(widths[-1], widths[-1], 3, 1, 1), ConvBlock(widths[-1], tail, 3, 1, 1), nn.Conv2d(tail, 3, 3, 1, 1)
+            ConvBlock(widths[-1], widths[-1], 3, 1, 1),
+            ConvBlock(widths[-1], tail, 3, 1, 1),
+            nn.Conv2d(tail, 3, 3, 1, 1),
         )
 
     def styles(self, embedding: Tensor) -> list[Tensor]:
