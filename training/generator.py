@@ -64,7 +64,7 @@ def mouth_weights(px: int) -> Tensor:
 class Trainer:
     """Networks, optimisers and one step."""
 
-    def __init__(self, recipe: Recipe, tower: nn.Module, recogniser: Recogniser) -> None:
+    def __init__(self, recipe: Recipe, tower: nn.Module, recogniser: Recogniser, compiled: bool = True) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.recogniser = recipe, 0, recogniser
         self.net = build("wavsyncswap", width=recipe.width, px=recipe.px, skips=recipe.skips, id_dim=recogniser.dim)
@@ -77,8 +77,8 @@ class Trainer:
         self.optimizer = torch.optim.Adam(learnt, recipe.lr, (0.5, 0.999))
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), recipe.discriminator_lr, (0.5, 0.999))
         self.weights = mouth_weights(recipe.px)
-        self.run_net, self.run_critic = torch.compile(self.net), torch.compile(self.critic)
-        self.run_embed = torch.compile(recogniser.embed)
+        faster = torch.compile if compiled else lambda function: function
+        self.run_net, self.run_critic, self.run_embed = (faster(f) for f in (self.net, self.critic, recogniser.embed))
 
     def generator_losses(self, batch: Batch, generated: Tensor, adversarial: bool) -> dict[str, Tensor]:
         """Weighted losses of a step by name."""

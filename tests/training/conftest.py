@@ -1,0 +1,29 @@
+"""A little data set that needs no files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.batches import SourceBank
+from training.clips import STORED, Clip, ClipSet
+
+
+@pytest.fixture
+def clip_set() -> ClipSet:
+    """Three people, 12 frames each, smooth coloured pictures; the third is for validation."""
+    random = np.random.default_rng(0)
+    small = random.random((36, 6, 6, 3)).astype(np.float32)
+    crops = np.repeat(np.repeat(small, STORED // 6, 1), STORED // 6, 2)
+    clips = [Clip(f"c{i}", f"p{i}", "val" if i == 2 else "train", 12 * i, 12, False) for i in range(3)]
+    windows = random.uniform(-4, 4, (36, 80, 16)).astype(np.float32)
+    mouth = random.standard_normal((36, 14)).astype(np.float32)
+    return ClipSet(clips, (crops * 255).astype(np.uint8), windows, mouth)
+
+
+@pytest.fixture
+def bank() -> SourceBank:
+    """Two vectors a person."""
+    vectors = torch.nn.functional.normalize(torch.randn(6, 512, generator=torch.Generator().manual_seed(0)), dim=1)
+    return SourceBank(vectors, ["p0", "p0", "p1", "p1", "p2", "p2"])

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from models import geometry
+from models.networks.wavsyncswap import mask_lower_half
+from training.batches import Batches, aligned_faces, arcface_matrix
+from training.clips import MARGIN
+
+
+def test_a_batch_depends_on_seed_and_step_only(clip_set, bank):
+    draw = Batches(clip_set, clip_set.clips, bank, 96, seed=3)
+    draw(0, 8, 3)
+    again = Batches(clip_set, clip_set.clips, bank, 96, seed=3)(7, 8, 3)
+    assert torch.equal(draw(7, 8, 3).crops, again.crops)
+    assert not torch.equal(draw(8, 8, 3).crops, again.crops)
+
+
+def test_swapped_rows_carry_another_identity_and_the_others_their_own(clip_set, bank):
+    batch = Batches(clip_set, clip_set.clips[:1], bank, 96, seed=0)(0, 16, 6)
+    own = [any(torch.equal(row, vector) for vector in bank.vectors[:2]) for row in batch.source]
+    assert own == [True] * 10 + [False] * 6
+
+
+def test_target_has_no_mouth_and_reference_is_another_frame(clip_set, bank):
+    batch = Batches(clip_set, clip_set.clips, bank, 96, seed=0)(0, 16, 6)
+    assert batch.crops[:, :3, 48:].abs().max() == 0
+    assert torch.equal(batch.crops[:, :3], mask_lower_half(batch.truth))
+    assert ((batch.crops[:, 3:] - batch.truth).abs().mean((1, 2, 3)) > 0.01).all()
+    assert 0 <= batch.truth.min()
+    assert batch.truth.max() <= 1
+
+
+def test_arcface_alignment_undoes_the_augmentation():
+    """A marked point of the canonical face lands on its ArcFace place, however the crop was shifted and turned."""
+    u, v = geometry.CROP_TEMPLATE[2] * 2 - 1  # nose tip, normalised
+    mapped = np.linalg.inv(arcface_matrix()) @ (u, v, 1)
+    assert np.allclose((mapped[:2] + 1) * 56, geometry.ARCFACE_TEMPLATE[2], atol=1e-6)
+
+
+def test_aligned_faces_are_the_same_with_and_without_jitter(clip_set, bank):
+    smooth = np.linspace(0, 255, 120)[None, :, None, None] * np.ones((36, 1, 120, 3))
+    smooth = (smooth + smooth.transpose(0, 2, 1, 3)) / 2
+    data = type(clip_set)(clip_set.clips, smooth.astype(np.uint8), clip_set.windows, clip_set.mouth)
+    batch = Batches(data, data.clips, bank, 96, seed=1)(0, 4, 0)
+    theta = torch.from_numpy(arcface_matrix()[:2] / (1 + 2 * MARGIN)).float().expand(4, 2, 3)
+    direct = aligned_faces(torch.from_numpy(data.crops[:4]).permute(0, 3, 1, 2).float() / 255, theta)
+    aligned = aligned_faces(batch.truth, batch.to_arcface)
+    inner = (slice(None), slice(None), slice(45, 85), slice(30, 80))
+    slope = torch.diff(aligned[inner], dim=2).mean((1, 2, 3)) / torch.diff(direct[inner], dim=2).mean((1, 2, 3))
+    gain = torch.diff(aligned[inner], dim=3).mean((1, 2, 3)) / torch.diff(direct[inner], dim=3).mean((1, 2, 3))
+    assert torch.allclose(slope, gain, rtol=0.05)  # colour gain may differ, direction and scale may not

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from models.identity import FaceEmbedding, load_recogniser
+
+from models.generator import load_generator
+from models.networks import build
+from training.batches import Batches
+from training.export import export
+from training.generator import Recipe, Trainer, mouth_weights
+
+RECIPE = Recipe(steps=4, gan_start=2, batch=4, swapped=2)
+
+
+@pytest.fixture
+def make(clip_set, bank):
+    """Builds a small trainer and its batches."""
+
+    def build_trainer() -> tuple[Trainer, Batches]:
+        torch.manual_seed(0)
+        tower = build("wavsyncswap", width="small").audio_encoder
+        trainer = Trainer(RECIPE, tower, load_recogniser("builtin"), compiled=False)
+        return trainer, Batches(clip_set, clip_set.of("train"), bank, 96, 0)
+
+    return build_trainer
+
+
+def advance(trainer: Trainer, batches: Batches, steps: int) -> list[dict[str, float]]:
+    return [trainer.train_step(batches(trainer.step, RECIPE.batch, RECIPE.swapped)) for _ in range(steps)]
+
+
+def test_resumed_training_equals_unbroken_training(make, tmp_path):
+    whole, batches = make()
+    losses = advance(whole, batches, 4)
+    first, _ = make()
+    advance(first, batches, 2)
+    first.save(tmp_path / "last.pt")
+    second, _ = make()
+    second.restore(tmp_path / "last.pt")
+    assert advance(second, batches, 2) == losses[2:]
+    for name, value in whole.net.state_dict().items():
+        assert torch.equal(value, second.net.state_dict()[name]), name
+
+
+def test_phases_and_frozen_networks(make):
+    trainer, batches = make()
+    tower = {k: v.clone() for k, v in trainer.net.audio_encoder.state_dict().items()}
+    recogniser = {k: v.clone() for k, v in trainer.recogniser.network.state_dict().items()}
+    losses = advance(trainer, batches, 4)
+    assert "adversarial" not in losses[1]
+    assert {"l1", "low", "identity", "adversarial", "matching"} <= set(losses[2])
+    assert all(torch.equal(v, trainer.net.audio_encoder.state_dict()[k]) for k, v in tower.items())
+    assert all(torch.equal(v, trainer.recogniser.network.state_dict()[k]) for k, v in recogniser.items())
+    assert all(p.grad is None for p in trainer.recogniser.network.parameters())
+
+
+def test_a_checkpoint_exports_to_weights_that_load_and_run(make, tmp_path):
+    trainer, batches = make()
+    advance(trainer, batches, 1)
+    trainer.save(tmp_path / "last.pt")
+    generator = load_generator(
+        export(tmp_path / "last.pt", tmp_path / "g.safetensors", torch.float16), precision="fp32"
+    )
+    batch = batches(0, 4, 0)
+    source = FaceEmbedding(batch.source[0].numpy(), generator.recogniser, 1.0, 1)
+    out = generator.generate(batch.truth, batch.mel, source, references=batch.crops[:, 3:], batch=3)
+    expected = trainer.averaged()(batch.crops, batch.mel, batch.source[:1].expand(4, -1))
+    assert (out - expected).abs().max() < 0.02  # half-precision weights
+
+
+def test_mouth_weights_have_mean_one_and_favour_the_mouth():
+    weights = mouth_weights(96)[0, 0]
+    assert abs(weights.mean().item() - 1) < 1e-6
+    assert weights[70, 48] > weights[70, 5] > weights[10, 48]
+
+
+def test_frame_rate_of_the_clips_is_exact():
+    from training.clips import FPS
+
+    assert Fraction(25) == FPS
