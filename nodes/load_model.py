@@ -18,7 +18,6 @@ class LoadedModel:
 
     generator: Any
     patcher: comfy.model_patcher.ModelPatcher
-    name: str
 
     def ready(self) -> Any:
         """The generator with its weights on the computing device; the host may move them away again afterwards."""
@@ -78,13 +77,14 @@ class LoadModel(io.ComfyNode):
         """Read the weights and give them to the host's memory management."""
         from ..models.generator import load_generator
 
-        name = "builtin" if model == host.BUILTIN_MODEL else str(host.model_path(model))
+        name = "builtin" if model == host.BUILTIN_MODEL else host.model_path(model)
         management, device = comfy.model_management, host.device()
-        if precision == "auto":
+        if (
+            precision == "auto" and device.type != "cpu"
+        ):  # the host knows its user's wishes; on a CPU the engine measures
             half = "bf16" if management.should_use_bf16(device) else "fp32"
             precision = "fp16" if management.should_use_fp16(device) else half
-        generator = load_generator(name, device=str(device), precision=precision)
-        patcher = comfy.model_patcher.ModelPatcher(
-            generator.network, load_device=device, offload_device=management.unet_offload_device()
-        )
-        return io.NodeOutput(LoadedModel(generator, patcher, model))
+        offload = management.unet_offload_device()
+        generator = load_generator(name, device=offload, precision=precision)
+        patcher = comfy.model_patcher.ModelPatcher(generator.network, load_device=device, offload_device=offload)
+        return io.NodeOutput(LoadedModel(generator, patcher))
