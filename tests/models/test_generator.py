@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from models.identity import FaceEmbedding
 
 from models import geometry
 from models.checkpoints import save_weights
 from models.generator import choose_dtype, inference_form, load_generator
+from models.identity import FaceEmbedding
 from models.networks import build
 
 METADATA = {

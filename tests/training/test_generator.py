@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import pytest
 import torch
-from models.identity import FaceEmbedding, load_recogniser
 
 from models.generator import load_generator
+from models.identity import FaceEmbedding, load_recogniser
 from models.networks import build
 from training.batches import Batches
 from training.export import export
