@@ -35,7 +35,7 @@ def recogniser():
     return Recogniser("test-v1", build("iresnet18", width=0.125, dim=64), 64)
 
 
-def unit(seed, near=None, spread=0.0, dim=64):
+def unit(seed, near=None, spread=0.0, dim=512):
     vector = np.random.default_rng(seed).standard_normal(dim)
     vector /= np.linalg.norm(vector)
     if near is not None:
@@ -53,7 +53,7 @@ def test_embedding_round_trip(tmp_path):
     loaded = FaceEmbedding.load(tmp_path / "face.safetensors")
     assert np.array_equal(loaded.vector, embedding.vector)
     assert (loaded.recogniser, loaded.quality, loaded.count) == ("wavsyncswap-iresnet18q-v1", 0.75, 3)
-    assert (tmp_path / "face.safetensors").stat().st_size < 3000
+    assert (tmp_path / "face.safetensors").stat().st_size < 5000
 
 
 def test_recogniser_named_like_a_number_survives(tmp_path):
