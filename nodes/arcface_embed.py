@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ import torch
 from comfy_api.latest import io
 
 from . import host, values
-
-log = logging.getLogger(__name__)
 
 
 class ArcFaceEmbed(io.ComfyNode):
@@ -97,8 +94,7 @@ def embed_source(
         ValueError: no picture shows a face.
     """
     from ..models.faces import largest_face
-    from ..models.geometry import ARCFACE_TEMPLATE, similarity_transform, warp_crops
-    from ..models.identity import average_embeddings
+    from ..models.identity import align_faces, average_embeddings
 
     pictures = values.rgb(images, "image")
     network, finder = host.load_recogniser(recogniser), host.load_detector(detector, threshold)
@@ -111,8 +107,7 @@ def embed_source(
             without.append((i, error))
         else:
             embeddings.append(network.embed_image(pixels, finder))
-            matrix = similarity_transform(found.landmarks, ARCFACE_TEMPLATE / 112)[None]
-            faces.append(warp_crops(pixels[None], matrix, 112)[0])
+            faces.append(align_faces(pixels[None], found.landmarks[None])[0])
         step(i + 1, len(pictures))
     if not embeddings:
         raise without[0][1]
