@@ -56,7 +56,6 @@ class FaceEmbedding:
             raise ValueError(
                 f"An embedding is one unit vector [D]; got shape {list(vector.shape)} with norm {norm:.3g}."
             )
-        vector.setflags(write=False)
         object.__setattr__(self, "vector", vector)
 
     def save(self, path: str | os.PathLike[str]) -> None:
