@@ -323,6 +323,9 @@ def environment() -> Path:
             f"pip could not install requirements-dev.txt with Python {sys.version.split()[0]}, see above. It needs a "
             "package index; Python 3.10 to 3.14 have wheels for everything in it."
         )
+    # OpenCV's ordinary build needs a desktop's graphics libraries; a server without them gets the other build.
+    if subprocess.run([str(python), "-c", "import cv2"], capture_output=True).returncode:
+        subprocess.run([*pip, "--force-reinstall", "--no-deps", "opencv-python-headless"], cwd=ROOT)
     MARKER.write_text(fingerprint(), encoding="utf-8")
     return python
 

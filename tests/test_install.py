@@ -179,6 +179,17 @@ def test_environment_follows_the_requirements(install, builds):
     assert installs(builds) == 2
 
 
+def test_a_machine_without_graphics_libraries_gets_headless_opencv(install, builds, monkeypatch):
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        builds.append(command)
+        return SimpleNamespace(returncode=int("import cv2" in command), stdout=sys.version)
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    install.environment()
+    assert builds[-1][-1] == "opencv-python-headless"
+    assert install.MARKER.exists()
+
+
 def test_failed_installation_is_not_remembered(install, builds, monkeypatch, capsys):
     monkeypatch.setattr(install.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=1, stdout=""))
     assert install.main(["test"]) == 1
