@@ -151,8 +151,8 @@ def load_detector(name: str, threshold: float) -> Any:
 def recogniser_files() -> dict[str, Path]:
     """Recognition weights by shown name: `models/wavsyncswap/recognisers`, then each insightface pack's recogniser."""
     files = {name: model_path(name) for name in model_files("recognisers")}
-    for pack, folder in packs().items():
-        for path in sorted(folder.glob("*.onnx")):
+    for pack, detector in packs().items():
+        for path in sorted(detector.parent.glob("*.onnx")):
             if path.stem.startswith(("w600k", "glint", "ms1m")):
                 files[f"{pack}/{path.name}"] = path
     return files
