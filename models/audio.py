@@ -1,4 +1,4 @@
-"""16 kHz mono front end: mel spectrogram, the window of a video frame, speech activity.
+"""Mel front end: spectrogram, the window of a video frame, and the track that nodes pass on.
 
 The mel is Wav2Lip's (model-spec section 1.1), computed in float64 and stored as float32: in float32 alone cancellation
 near the floor costs up to 1e-3 on the [-4, 4] scale.
@@ -6,12 +6,16 @@ near the floor costs up to 1e-3 on the [-4, 4] scale.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 16_000  # Hz
+from .resample import SAMPLE_RATE, resample, to_float, to_mono_16k
+from .speech import gate_mel, speech_activity
+
 N_FFT = 800  # samples, 50 ms
 HOP = 200  # samples, 12.5 ms
 N_MELS = 80
@@ -57,15 +61,13 @@ def mel_spectrogram(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
         float32 [80, 1 + T16k // 200] in [-4, 4]; silence is exactly -4.
 
     Raises:
-        ValueError: the waveform is not one-dimensional or holds NaN or infinity.
+        ValueError: the waveform is not one-dimensional, or holds NaN or infinity.
     """
     if waveform.ndim != 1:
-        raise ValueError(f"mel_spectrogram takes a mono waveform [T], got shape {tuple(waveform.shape)}. Mix it down first.")
-    if sample_rate != SAMPLE_RATE:
-        raise NotImplementedError
-    x = waveform.double()
-    if not torch.isfinite(x).all():
-        raise ValueError("The waveform holds NaN or infinity; re-export the audio.")
+        raise ValueError(f"mel_spectrogram takes mono [T], got shape {list(waveform.shape)}. Mix it down first.")
+    if not len(waveform):
+        return torch.full((N_MELS, 1), MEL_SILENCE)
+    x = resample(to_float(waveform), sample_rate, SAMPLE_RATE).double()
     x = torch.cat([x[:1], x[1:] - PRE_EMPHASIS * x[:-1]])
     columns = 1 + len(x) // HOP
     x = torch.nn.functional.pad(x, (0, max(0, N_FFT // 2 + 1 - len(x))))
@@ -113,3 +115,72 @@ def mel_windows(mel: Tensor, frames: int, fps: Fraction, lag: int = 0, first: in
     starts = window_starts(frames, fps, mel.shape[1], lag, first)
     columns = starts[:, None] + torch.arange(WINDOW_COLUMNS)
     return mel[:, columns].permute(1, 0, 2).unsqueeze(1).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Mel:
+    """A clip's sound as the generator hears it, with the sound itself.
+
+    Attributes:
+        values: float32 [T, 80] in [-4, 4], 80 columns a second, the first at time 0.
+        activity: float32 [T] in [0, 1], see `speech_activity`.
+        waveform: float32 [C, S], the sound as it came.
+        sample_rate: Hz of `waveform`.
+    """
+
+    values: Tensor
+    activity: Tensor
+    waveform: Tensor
+    sample_rate: int
+
+    @property
+    def duration(self) -> Fraction:
+        """Length of the sound in seconds, exact."""
+        return Fraction(self.waveform.shape[-1], self.sample_rate)
+
+
+def load_mel(waveform: Any, sample_rate: int) -> Mel:
+    """Mel and speech activity of a sound of any kind.
+
+    Args:
+        waveform: [T], [C, T] or [1, C, T], float in [-1, 1] or integer PCM.
+        sample_rate: Hz.
+
+    Raises:
+        ValueError: as `to_mono_16k`.
+    """
+    mono = to_mono_16k(waveform, sample_rate)
+    samples = to_float(waveform)
+    channels = samples.reshape(-1, samples.shape[-1]) if samples.ndim > 1 else samples[None]
+    return Mel(mel_spectrogram(mono).T.contiguous(), speech_activity(mono), channels, sample_rate)
+
+
+def silent_mel(seconds: Fraction) -> Mel:
+    """The mel of nobody speaking for some seconds, at 16 kHz mono."""
+    return load_mel(torch.zeros(max(1, round(seconds * SAMPLE_RATE))), SAMPLE_RATE)
+
+
+def driving_windows(
+    mel: Mel, frames: int, fps: Fraction, *, speech_gate: float = 0.0, offset: float = 0.0, lag: int = 0, first: int = 0
+) -> Tensor:
+    """The mel window that drives each frame.
+
+    Frames past the end of the sound hear silence.
+
+    Args:
+        mel: the sound.
+        frames: number of frames.
+        fps: frames per second, exact.
+        speech_gate: 0 = off, 1 = silence wherever nobody speaks.
+        offset: seconds by which the sound is moved; positive = the lips move later.
+        lag: frames by which the generator's windows are moved (spec A13).
+        first: index of the first frame.
+
+    Returns:
+        float32 [frames, 1, 80, 16].
+    """
+    gated = gate_mel(mel.values.T, mel.activity, speech_gate, MEL_SILENCE)
+    moved = round(offset * MEL_COLUMNS_PER_SECOND)
+    needed = int((first + frames) / fps * MEL_COLUMNS_PER_SECOND) + 2 * WINDOW_COLUMNS
+    gated = torch.nn.functional.pad(gated, (moved, max(0, needed - moved - gated.shape[1])), value=MEL_SILENCE)
+    return mel_windows(gated, frames, fps, lag, first)

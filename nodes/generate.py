@@ -61,7 +61,7 @@ class Generate(io.ComfyNode):
         audio_offset: float,
     ) -> io.NodeOutput:
         """Windows of the gated mel, then the network in batches."""
-        from ..models.pipeline import driving_windows
+        from ..models.audio import driving_windows
 
         faces = values.rgb(crops, "crops")
         if len(faces) != len(track):
@@ -69,7 +69,9 @@ class Generate(io.ComfyNode):
                 f"'crops' holds {len(faces)} faces and 'track' {len(track)} frames; they must be equal. Connect both to"
                 " the same Face Crop, without nodes in between that drop or repeat frames."
             )
-        windows = driving_windows(mel, len(track), track.fps, speech_gate=speech_gate, offset=audio_offset)
         generator = model.ready()
+        windows = driving_windows(
+            mel, len(track), track.fps, speech_gate=speech_gate, offset=audio_offset, lag=generator.mel_lag
+        )
         out = generator.generate(faces.movedim(-1, 1), windows, embedding, progress=host.progress())
         return io.NodeOutput(host.result(out.movedim(1, -1).contiguous().clamp(0, 1)))

@@ -144,10 +144,10 @@ class WavSyncSwap(nn.Module):
 def _audio_map(channels: tuple[int, int, int], side: int) -> nn.Sequential:
     """512 x 1 x 1 -> channels[-1] x side x side (side 12 or 16; 24 or 32 with `stride8` takes a third doubling)."""
     first = {12: 3, 16: 4, 24: 3, 32: 4}[side]
-    layers = [TransposedBlock(512, channels[0], first, 1, 0)]
-    layers += [TransposedBlock(channels[0], channels[1], stride=2), TransposedBlock(channels[1], channels[2], stride=2)]
+    layers = [TransposedBlock(512, channels[0], first, 1, 0), TransposedBlock(channels[0], channels[1], stride=2)]
     if side > 16:
-        layers.append(TransposedBlock(channels[2], channels[2], stride=2))
+        layers.append(TransposedBlock(channels[1], channels[1], stride=2))
+    layers.append(TransposedBlock(channels[1], channels[2], stride=2))
     return nn.Sequential(*layers)
 
 
