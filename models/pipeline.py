@@ -1,0 +1,211 @@
+"""The whole job, chunk by chunk: decode, track, crop, generate, paste, encode.
+
+Two passes over the source. The first keeps only numbers (where the face is), so that the crop can be smoothed
+with a view of what comes; the second makes the pictures. Memory depends on the chunk, not on the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import blend, geometry, timing
+from .audio import driving_windows, load_mel, silent_mel
+from .tracks import FaceTrack, Selection, track_faces
+from .video import FrameSource, StillImage
+from .video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from .faces import Detector
+    from .generator import Generator
+    from .identity import FaceEmbedding
+
+Progress = Callable[[int, int], None]
+Sound = tuple[NDArray[np.float32], int]
+
+
+@dataclass(frozen=True)
+class SwapOptions:
+    """How the job is done.
+
+    Attributes:
+        selection: which face.
+        smoothing: of the crop's movement, 0 = off .. 1.
+        feather: soft edge of the paste as a share of the crop's side.
+        colour_match: "off" or "lab".
+        length: what happens when sound and video differ, see `timing.plan_length`.
+        speech_gate: quiets the mel where nobody speaks, 0 = off .. 1.
+        audio_offset: seconds by which the lips are moved against the sound; positive = later.
+        chunk: frames held at a time.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    smoothing: float = 0.5
+    feather: float = 0.05
+    colour_match: str = "lab"
+    length: str = "pad"
+    speech_gate: float = 0.0
+    audio_offset: float = 0.0
+    chunk: int = 16
+
+
+@dataclass(frozen=True)
+class SwapReport:
+    """What was done: frames written, the track they were made with, and remarks worth reading."""
+
+    frames: int
+    track: FaceTrack
+    remarks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join((f"{self.frames} frames written", self.track.report(), *self.remarks))
+
+
+def talking_swap(
+    source: FrameSource,
+    audio: Sound | None,
+    embedding: FaceEmbedding,
+    output: Path,
+    *,
+    generator: Generator,
+    detector: Detector,
+    options: SwapOptions | None = None,
+    embed: Callable[[NDArray, NDArray], NDArray] | None = None,
+    progress: Progress | None = None,
+) -> SwapReport:
+    """Give the face of a video another identity and lips that follow a sound.
+
+    Frames without the face pass through; the number of frames follows the length policy and the rate is kept.
+
+    Args:
+        source: target video or still.
+        audio: float32 [C, T] and rate, or None (the lips then rest, and the result has no sound).
+        embedding: source identity.
+        output: mp4 to write; appears only when complete.
+        generator: a loaded generator.
+        detector: face detector.
+        options: see `SwapOptions`.
+        embed: embeds faces in frames, needed to select by reference identity.
+        progress: called with (done, total) at least once a chunk; may raise to interrupt.
+
+    Raises:
+        ValueError: no face anywhere, or inputs that do not fit; the message says what to do.
+    """
+    options = options or SwapOptions()
+    info = source.info
+    seconds = None if audio is None else audio_seconds(audio)
+    plan = timing.plan_length(info.frames, info.fps, seconds, options.length)
+    needed = 1 if isinstance(source, StillImage) else min(info.frames, plan.frames)
+    step = progress or (lambda done, total: None)
+    total = needed + plan.frames
+
+    chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
+    track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
+    mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
+    fitted = None if audio is None else (timing.fit_audio(audio[0], audio[1], plan.audio_seconds), audio[1])
+    with VideoWriter(output, info.width, info.height, info.fps, fitted) as writer:
+        for start in range(0, plan.frames, options.chunk):
+            stop = min(start + options.chunk, plan.frames)
+            rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
+            frames = timing.read_planned(source, plan, start, stop)
+            windows = driving_windows(
+                mel,
+                stop - start,
+                info.fps,
+                speech_gate=options.speech_gate,
+                offset=options.audio_offset,
+                lag=generator.mel_lag,
+                first=start,
+            )
+            writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options))
+            step(needed + stop, total)
+    remarks = [plan.message, *_advice(track, generator.px)]
+    if audio is None:
+        remarks.append("No sound: the lips rest and the result has no audio track.")
+    return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))
+
+
+def swap_frames(
+    frames: NDArray[np.uint8],
+    track: FaceTrack,
+    windows: torch.Tensor,
+    embedding: FaceEmbedding,
+    generator: Generator,
+    options: SwapOptions,
+) -> NDArray[np.uint8]:
+    """One chunk: crop, generate, paste. Frames without the face are returned as they are.
+
+    Args:
+        frames: uint8 [n, H, W, 3] RGB.
+        track: the same n frames.
+        windows: float32 [n, 1, 80, 16].
+        embedding: source identity.
+        generator: a loaded generator.
+        options: see `SwapOptions`.
+
+    Returns:
+        uint8 [n, H, W, 3].
+    """
+    there = np.flatnonzero(track.present)
+    if not len(there):
+        return frames
+    crops = geometry.warp_crops(frames[there], track.matrices[there], generator.px)
+    pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    made = generator.generate(pictures, windows[torch.from_numpy(there)], embedding)
+    made_crops = np.ascontiguousarray(made.permute(0, 2, 3, 1).numpy())
+    pasted, _ = blend.paste_faces(
+        frames[there], made_crops, picked(track, there), feather=options.feather, colour_match=options.colour_match
+    )
+    result = frames.copy()
+    result[there] = pasted
+    return result
+
+
+def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:
+    """The track's frames in another order or number; shot starts are left out, the smoothing they guard is done."""
+    return replace(
+        track,
+        present=track.present[rows],
+        matrices=track.matrices[rows],
+        landmarks=track.landmarks[rows],
+        confidence=track.confidence[rows],
+        cuts=(),
+    )
+
+
+def audio_seconds(audio: Sound) -> timing.Fraction:
+    """Length of a sound in seconds, exact."""
+    return timing.Fraction(audio[0].shape[-1], audio[1])
+
+
+def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
+    if count < source.info.frames:
+        for start in range(0, count, chunk):
+            yield source.read(start, min(start + chunk, count))
+    else:
+        yield from source.chunks(chunk)
+
+
+def _reported(chunks: Iterator[NDArray[np.uint8]], step: Progress, total: int) -> Iterator[NDArray[np.uint8]]:
+    """The chunks, with progress after each was used; the consumer needs no notion of progress."""
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        step(min(done, total), total)
+
+
+def _advice(track: FaceTrack, px: int) -> list[str]:
+    sides = 1 / np.hypot(track.matrices[track.present, 0, 0], track.matrices[track.present, 1, 0])
+    if not len(sides) or np.median(sides) <= 1.5 * px:
+        return []
+    return [
+        f"The face crop is about {np.median(sides):.0f} px wide and the generator makes {px} px: the result is "
+        "softer than the frame. Use the composable nodes with a face restorer between Generate and Paste Back."
+    ]
