@@ -150,7 +150,7 @@ def load_mel(waveform: Any, sample_rate: int) -> Mel:
         ValueError: as `to_mono_16k`.
     """
     mono = to_mono_16k(waveform, sample_rate)
-    samples = to_float(waveform)
+    samples = to_float(waveform).float()
     channels = samples.reshape(-1, samples.shape[-1]) if samples.ndim > 1 else samples[None]
     return Mel(mel_spectrogram(mono).T.contiguous(), speech_activity(mono), channels, sample_rate)
 

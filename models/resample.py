@@ -16,7 +16,7 @@ _INTEGER_SCALE = {torch.uint8: 128, torch.int8: 128, torch.int16: 32768, torch.i
 
 
 def to_float(waveform: Any) -> Tensor:
-    """Samples of any type as float32 in [-1, 1], same shape; uint8 is centred at 128 as in WAV files.
+    """Samples of any type as float32 (float64 stays) in [-1, 1], same shape; uint8 is centred at 128 as in WAV files.
 
     Raises:
         ValueError: NaN or infinity among the samples.
@@ -25,7 +25,7 @@ def to_float(waveform: Any) -> Tensor:
     if samples.dtype in _INTEGER_SCALE:
         centred = samples.double() - (128 if samples.dtype == torch.uint8 else 0)
         return (centred / _INTEGER_SCALE[samples.dtype]).float()
-    samples = samples.float()
+    samples = samples if samples.dtype == torch.float64 else samples.float()
     if not torch.isfinite(samples).all():
         raise ValueError("The waveform holds NaN or infinity. Export the audio again, or check the node that made it.")
     return samples
@@ -44,7 +44,7 @@ def to_mono_16k(waveform: Any, sample_rate: int) -> Tensor:
     Raises:
         ValueError: another shape, a batch of several waveforms, or samples that are not finite.
     """
-    samples = to_float(waveform)
+    samples = to_float(waveform).float()
     if samples.ndim == 3 and len(samples) == 1:
         samples = samples[0]
     if samples.ndim not in (1, 2):
