@@ -18,7 +18,7 @@ import torch.multiprocessing as mp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.checkpoints import save_weights
+from models.checkpoints import load_into, load_weights, save_weights
 from models.geometry import crop_matrices, warp_crops
 from models.networks.facedetector import REFINER_SIDE, STRIDES, UNIT, FaceDetector
 
@@ -231,12 +231,12 @@ def detection_loss(maps: list[Tensor], labels: Tensor) -> Tensor:
     return total / positives
 
 
-def train(network: FaceDetector, pool: dict[str, Tensor], minutes: float, batch: int) -> None:
+def train(network: FaceDetector, pool: dict[str, Tensor], minutes: float, batch: int, peak: float) -> None:
     """AdamW with one cosine over the given minutes."""
-    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), peak, weight_decay=0.01)
     started, step, sums = time.monotonic(), 0, np.zeros(2)
     while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
-        rate = 2e-3 * min(1, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * done)) + 0.01)
+        rate = peak * min(1, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * done)) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate
         count = int(pool["count"])
@@ -266,6 +266,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=16, help="canvases a step (default: 16)")
     parser.add_argument("--pool", type=int, default=12000, help="canvases kept at a time, 200 kB each")
     parser.add_argument("--threads", type=int, default=1, help="threads of the trainer; the producer has its own")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW (default: 0.002)")
+    parser.add_argument("--start", type=Path, help="continue from this safetensors file")
     parser.add_argument("--seed", type=int, default=0, help="of weights and pictures (default: 0)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -285,8 +287,10 @@ def main(arguments: list[str] | None = None) -> None:
     while int(pool["count"]) < 20 * options.batch:
         time.sleep(0.5)
     network = FaceDetector().train()
+    if options.start:
+        load_into(network, load_weights(options.start)[0], options.start.name)
     try:
-        train(network, pool, options.minutes, options.batch)
+        train(network, pool, options.minutes, options.batch, options.rate)
     finally:
         producer.terminate()
         save(network, options.output)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.checkpoints import load_into, load_weights, save_weights
 from models.networks.arcface import IResNet
 from training.distill import faces_data
 
@@ -262,24 +263,22 @@ def train(
 
 def save(network: nn.Module, path: Path, metrics: dict) -> None:
     """Half-precision safetensors with a description in its header."""
-    from safetensors.torch import save_file
-
     metadata = {
         "id": IDENTITY,
         "network": "iresnet18",
-        "config": json.dumps({"width": WIDTH}),
+        "config": {"width": WIDTH},
         "input": "RGB [B, 3, 112, 112], (value * 255 - 127.5) / 127.5",
         "alignment": "ArcFace five points, similarity, 112 x 112",
         "output": "512-D, to be normalised; single pass, no mirrored average",
         "teacher": "MobileFaceNet 128-D (foamliu/MobileFaceNet, Apache-2.0), picture + mirror image",
-        "projection": json.dumps({"rows": 128, "columns": DIM, "seed": 0}),
-        "data": "shared/data: faces, talking, talking_generated, scenes",
+        "projection": {"rows": 128, "columns": DIM, "seed": 0},
+        "data": "faces, talking, talking_generated, scenes",
         "licence": "research / demo weights, non-commercial research use",
-        "metrics": json.dumps(metrics),
+        "metrics": metrics,
     }
-    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, str(path), metadata)
+    save_weights(path, state, metadata)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -310,9 +309,7 @@ def main(arguments: list[str] | None = None) -> None:
     producer.start()
     network = IResNet(BLOCKS, width=WIDTH, dim=DIM).to(memory_format=torch.channels_last)
     if options.start:
-        from safetensors.torch import load_file
-
-        network.load_state_dict({k: v.float() for k, v in load_file(str(options.start)).items()})
+        load_into(network, load_weights(options.start)[0], options.start.name)
     while int(count) < 10 * options.batch:
         time.sleep(0.5)
     network.train()
