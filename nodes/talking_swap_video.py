@@ -129,16 +129,18 @@ class TalkingSwapVideo(io.ComfyNode):
         reference: Any = None,
     ) -> io.NodeOutput:
         """Collect the inputs, then hand over to the engine's pipeline."""
+        from ..models.identity import check_embedding
         from ..models.pipeline import SwapOptions, talking_swap
 
-        sound = values.waveform(audio)
-        source, own_sound = _open(video, portrait, still_fps, sound)
+        source, sound = _open(video, portrait, still_fps, audio)
         if embedding is None:
             if face is None:
                 raise ValueError(
                     "There is no source identity. Connect a picture to 'face' or an embedding to 'embedding'."
                 )
             embedding, _, _ = embed_source(face, recogniser, detector, threshold, host.progress((0.0, 0.02)))
+        generator = model.ready()
+        check_embedding(embedding, generator.recogniser)  # before the first pass, not after it
         options = SwapOptions(
             selection=make_selection(face_order, face_index, select_frame, point_x, point_y, reference),
             smoothing=smoothing,
@@ -153,10 +155,10 @@ class TalkingSwapVideo(io.ComfyNode):
         target = folder / f"wavsyncswap_{uuid.uuid4().hex}.mp4"
         report = talking_swap(
             source,
-            sound or own_sound,
+            sound,
             embedding,
             target,
-            generator=model.ready(),
+            generator=generator,
             detector=host.load_detector(detector, threshold),
             options=options,
             embed=None if reference is None else host.recogniser_of(reference.recogniser).embed_frames,
@@ -165,27 +167,33 @@ class TalkingSwapVideo(io.ComfyNode):
         return io.NodeOutput(InputImpl.VideoFromFile(str(target)), str(report))
 
 
-def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, sound: Any) -> tuple[Any, Any]:
-    """The engine's frame source, and the sound that comes with it."""
+def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: Any) -> tuple[Any, Any]:
+    """The engine's frame source, and the sound: the connected one, else the video's own."""
     from ..models import video as engine
 
     if (video is None) == (portrait is None):
         found = "neither is" if video is None else "both are"
         raise ValueError(f"Connect either 'video' or 'portrait'; {found} connected.")
+    sound = _engine_sound(audio)
     if portrait is not None:
         if sound is None:
             raise ValueError(
                 "A still portrait needs speech to say how long the video becomes. Connect 'audio', not empty."
             )
         rate, seconds = values.exact_rate(still_fps), Fraction(sound[0].shape[1], sound[1])
-        picture = values.to_uint8(values.rgb(portrait, "portrait")[0])
-        return engine.StillImage(picture, max(1, round(seconds * rate)), rate), None
+        picture = values.rgb(portrait, "portrait")[0]
+        return engine.StillImage(picture, max(1, round(seconds * rate)), rate), sound
     if _is_whole_file(video):
         opened = engine.VideoFile(video.get_stream_source())
-        return opened, opened.audio()
+        return opened, opened.audio() if audio is None else sound
     parts = video.get_components()
-    frames = values.rgb(parts.images, "video")
-    return engine.FrameArray(values.to_uint8(frames), Fraction(parts.frame_rate)), values.waveform(parts.audio)
+    source = engine.FrameArray(values.rgb(parts.images, "video"), Fraction(parts.frame_rate))
+    return source, _engine_sound(parts.audio) if audio is None else sound
+
+
+def _engine_sound(audio: Any) -> Any:
+    sound = values.waveform(audio)
+    return None if sound is None else (sound[0].numpy(), sound[1])
 
 
 def _is_whole_file(video: Any) -> bool:
