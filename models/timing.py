@@ -1,0 +1,131 @@
+"""Which source frame stands at which output frame when sound and picture differ in length. Seconds are fractions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+POLICIES = ("pad", "cut", "loop", "bounce", "hold")
+
+
+class Readable(Protocol):
+    """What `read_planned` needs of a frame source."""
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop as uint8 [n, H, W, 3] RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class LengthPlan:
+    """The length of the result and where its frames come from.
+
+    Attributes:
+        frames: frames of the result.
+        source_frames: frames of the source.
+        policy: see `plan_length`.
+        audio_seconds: length of the result's sound, always frames / fps.
+        message: one line for people, empty when nothing had to be changed.
+    """
+
+    frames: int
+    source_frames: int
+    policy: str
+    audio_seconds: Fraction
+    message: str
+
+
+def plan_length(
+    video_frames: int, fps: Fraction, audio_seconds: Fraction | float | None, policy: str = "pad"
+) -> LengthPlan:
+    """Decide how long the result becomes.
+
+    A sound that ends within the last frame counts as equally long.
+
+    Args:
+        video_frames: frames of the source, at least 1.
+        fps: frames per second, exact.
+        audio_seconds: length of the sound; None = there is no sound, the video keeps its length.
+        policy: "pad" = the video keeps its length, sound is padded with silence or cut; "cut" = both end with the
+            shorter; "loop", "bounce", "hold" = the video follows the sound by starting over, running back and forth,
+            or standing still on its last frame (it is cut when the sound is shorter).
+
+    Raises:
+        ValueError: unknown policy, no frames, or a rate or length that makes no sense.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"The length policy {policy!r} is unknown; choose one of {', '.join(POLICIES)}.")
+    if video_frames < 1 or fps <= 0:
+        raise ValueError(
+            f"The video has {video_frames} frames at {float(fps):g} fps; at least one frame and a positive rate are "
+            "needed. Check the file or the node that made it."
+        )
+    if audio_seconds is None:
+        return LengthPlan(video_frames, video_frames, policy, video_frames / fps, "")
+    if audio_seconds <= 0:
+        raise ValueError("The sound has no samples. Leave it unconnected, or load it again.")
+    wanted = max(1, round(Fraction(audio_seconds) * fps))
+    frames = {"pad": video_frames, "cut": min(video_frames, wanted)}.get(policy, wanted)
+    return LengthPlan(frames, video_frames, policy, frames / fps, _message(video_frames, wanted, frames, fps, policy))
+
+
+def _message(video: int, sound: int, frames: int, fps: Fraction, policy: str) -> str:
+    if video == sound:
+        return ""
+    what = {
+        "pad": "the sound is padded with silence" if sound < video else "the sound is cut",
+        "cut": "the video is cut" if sound < video else "the sound is cut",
+        "loop": "the video starts over",
+        "bounce": "the video runs back and forth",
+        "hold": "the video's last frame is held",
+    }[policy]
+    what = "the video is cut" if sound < video and policy != "pad" else what
+    return (
+        f"The video lasts {float(video / fps):.2f} s, the sound {float(sound / fps):.2f} s: {what} ({policy}); "
+        f"the result has {frames} frames, {float(frames / fps):.2f} s."
+    )
+
+
+def source_indices(plan: LengthPlan, start: int, stop: int) -> NDArray[np.int64]:
+    """Source frame of each output frame start .. stop - 1, int64 in [0, plan.source_frames)."""
+    index, last = np.arange(start, stop, dtype=np.int64), plan.source_frames - 1
+    if plan.policy == "loop":
+        return index % plan.source_frames
+    if plan.policy == "bounce":
+        # There and back without showing the turning frames twice.
+        return last - np.abs(last - index % max(1, 2 * last))
+    return np.minimum(index, last)
+
+
+def read_planned(source: Readable, plan: LengthPlan, start: int, stop: int) -> NDArray[np.uint8]:
+    """Output frames start .. stop - 1 as uint8 [n, H, W, 3] RGB, read from the source run by run."""
+    indices = source_indices(plan, start, stop)
+    runs = np.split(indices, np.flatnonzero(np.abs(np.diff(indices)) > 1) + 1)
+    parts = []
+    for run in runs:
+        low, high = int(run.min()), int(run.max()) + 1
+        frames = source.read(low, high)
+        parts.append(frames if len(run) == high - low and run[0] == low else frames[run - low])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def fit_audio(waveform: Any, rate: int, seconds: Fraction) -> NDArray[np.float32]:
+    """A sound cut or padded with silence to exactly round(seconds * rate) samples.
+
+    Args:
+        waveform: float [C, T] or [T], array or tensor.
+        rate: Hz.
+        seconds: wanted length.
+
+    Returns:
+        float32 [C, round(seconds * rate)].
+    """
+    samples = torch.as_tensor(waveform).detach().cpu().float().numpy()
+    samples = samples[None] if samples.ndim == 1 else samples
+    wanted = round(seconds * rate)
+    return np.pad(samples[:, :wanted], ((0, 0), (0, max(0, wanted - samples.shape[1]))))

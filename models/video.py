@@ -1,0 +1,355 @@
+"""Frames and sound out of files, arrays and stills: PyAV only, exact time, a chunk of memory.
+
+Frame i of a source stands at i / fps. A source yields every frame its file shows and never invents one, so that
+N frames in are N frames out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .video_index import FrameIndex, scan
+from .video_open import DAMAGED, describe, open_container, picture_stream
+
+# swscale flags bilinear | full chroma, horizontally in and out | accurate rounding, as PyAV takes them in all versions.
+# Without them every decoded picture is a level and a half too dark.
+SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000
+ITU709 = 1  # swscale's number
+UNKNOWN_MATRIX = 2
+HD_HEIGHT = 720  # players take untagged video from this height on as BT.709, below as BT.601
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a source holds.
+
+    Attributes:
+        width: of the upright picture, pixels.
+        height: of the upright picture, pixels.
+        fps: frames per second, exact; of a variable rate the average.
+        frames: number of frames that will be read.
+        duration: frames / fps, seconds.
+        audio_rate: Hz; None = no sound.
+        audio_channels: number of channels; None = no sound.
+        notes: remarks for people: variable rate, truncated file.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+    duration: Fraction
+    audio_rate: int | None = None
+    audio_channels: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class FrameSource(Protocol):
+    """Where frames come from."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """Size, rate, length."""
+        ...
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, at most `size` at a time."""
+        ...
+
+    def audio(self) -> tuple[NDArray[np.float32], int] | None:
+        """Sound float32 [C, T] in step with the first frame, and its rate; None = no sound."""
+        ...
+
+
+class VideoFile:
+    """A video or picture file. Opening it reads the packet headers once, and decodes the first frame.
+
+    Args:
+        source: path, or a binary file object that can seek (it is shared, never closed).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a video, or damaged; the message names the file.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
+        self._source, self._name = source, describe(source)
+        self._index = scan(source)
+        self._reader = _Reader(source, self._index)
+        first = self._reader.picture(0)
+        sound = _sound_format(source)
+        self.info = VideoInfo(
+            width=first.shape[1],
+            height=first.shape[0],
+            fps=self._index.fps,
+            frames=len(self._index),
+            duration=len(self._index) / self._index.fps,
+            audio_rate=sound[0] if sound else None,
+            audio_channels=sound[1] if sound else None,
+            notes=self._index.notes,
+        )
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; reading opens it again."""
+        self._reader.close()
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, decoded from the key frame before them or from where the last call ended.
+
+        Returns:
+            uint8 [n, H, W, 3] RGB, upright.
+
+        Raises:
+            IndexError: frames that do not exist.
+            ValueError: the file is damaged there.
+        """
+        return self._reader.read(start, stop)
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, uint8 [n <= size, H, W, 3] RGB; does not disturb `read`."""
+        reader = _Reader(self._source, self._index)
+        try:
+            yield from _chunks(reader.read, len(self._index), size)
+        finally:
+            reader.close()
+
+    def audio(self) -> tuple[NDArray[np.float32], int] | None:
+        """Sound in step with the first frame.
+
+        Returns:
+            float32 [C, T] and its rate in Hz; None = the file has no sound. Sound before the first frame is dropped,
+            and silence stands where it begins later.
+
+        Raises:
+            ValueError: the sound is damaged.
+        """
+        from .sound_file import decode_sound
+
+        return decode_sound(self._source, self._index.origin)
+
+
+class FrameArray:
+    """Frames in memory.
+
+    Args:
+        frames: [N, H, W, C] with N >= 1 and C = 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped); uint8, or float in
+            [0, 1]. Kept as it is; each read converts its part.
+        fps: frames per second.
+
+    Raises:
+        ValueError: another shape.
+    """
+
+    def __init__(self, frames: Any, fps: Fraction | int) -> None:
+        if frames.ndim != 4 or frames.shape[-1] not in (1, 3, 4) or 0 in frames.shape:
+            found = tuple(frames.shape)
+            raise ValueError(f"Expected frames [N, H, W, 3] with at least one frame, got {found}.")
+        self._frames = frames
+        count, height, width = (int(side) for side in frames.shape[:3])
+        self.info = VideoInfo(width, height, Fraction(fps), count, count / Fraction(fps))
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+        _check_range(start, stop, self.info.frames)
+        return to_rgb_uint8(self._frames[start:stop])
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, at most `size` at a time."""
+        return _chunks(self.read, self.info.frames, size)
+
+    def audio(self) -> None:
+        """Frames in memory carry no sound."""
+
+
+class StillImage:
+    """One picture shown for some frames.
+
+    Args:
+        image: [H, W, C], as one frame of `FrameArray`.
+        frames: how often it is shown, at least once.
+        fps: frames per second.
+
+    Raises:
+        ValueError: another shape, or no frames.
+    """
+
+    def __init__(self, image: Any, frames: int, fps: Fraction | int = Fraction(25)) -> None:
+        if frames < 1:
+            raise ValueError(f"A still must be shown for at least one frame, got {frames}.")
+        self._one = FrameArray(image[None], fps)
+        self.info = VideoInfo(
+            self._one.info.width, self._one.info.height, Fraction(fps), frames, frames / Fraction(fps)
+        )
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB, all alike."""
+        _check_range(start, stop, self.info.frames)
+        return np.repeat(self._one.read(0, 1), stop - start, 0)
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, at most `size` at a time."""
+        return _chunks(self.read, self.info.frames, size)
+
+    def audio(self) -> None:
+        """A still carries no sound."""
+
+
+def probe(source: str | os.PathLike[str] | BinaryIO) -> VideoInfo:
+    """What a file holds; raises as `VideoFile` does."""
+    with VideoFile(source) as video:
+        return video.info
+
+
+def read_audio(source: str | os.PathLike[str] | BinaryIO) -> tuple[NDArray[np.float32], int] | None:
+    """Sound of an audio or video file: float32 [C, T] and its rate; None = it holds none.
+
+    A video's sound starts with its first frame, anything else with its first sample.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: neither sound nor video, or damaged.
+    """
+    from .sound_file import decode_sound
+
+    with open_container(source) as container:
+        stream = picture_stream(container)
+        start = None if stream is None or stream.start_time is None else stream.start_time * stream.time_base
+    return decode_sound(source, start)
+
+
+def to_rgb_uint8(frames: Any) -> NDArray[np.uint8]:
+    """Arrays or tensors [..., C], uint8 or float in [0, 1], C = 1, 3 or 4 -> uint8 [..., 3] RGB, rounded."""
+    array = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
+    array = np.repeat(array, 3, -1) if array.shape[-1] == 1 else array[..., :3]
+    if array.dtype == np.uint8:
+        return array
+    return (np.clip(np.nan_to_num(array.astype(np.float32)), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _chunks(read: Callable[[int, int], NDArray[np.uint8]], frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, frames, size):
+        yield read(start, min(start + size, frames))
+
+
+def _check_range(start: int, stop: int, frames: int) -> None:
+    if not 0 <= start < stop <= frames:
+        raise IndexError(f"Frames {start} to {stop - 1} were asked for; there are frames 0 to {frames - 1}.")
+
+
+def _sound_format(source: Any) -> tuple[int, int] | None:
+    with open_container(source) as container:
+        streams: Sequence[Any] = container.streams.audio
+        return (streams[0].rate, streams[0].layout.nb_channels) if streams and streams[0].rate else None
+
+
+class _Reader:
+    """One decoder in a file, somewhere between two frames."""
+
+    def __init__(self, source: Any, index: FrameIndex) -> None:
+        self._source, self._index, self._name = source, index, describe(source)
+        self._container: Any = None
+        self._decoded: Iterator[Any] = iter(())
+        self._waiting: Any = None  # decoded already, not yet handed out
+        self._next = 0  # number of the next frame
+        self._size: tuple[int, int] | None = None
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        self._container = self._waiting = None
+        self._decoded = iter(())
+
+    def picture(self, number: int) -> NDArray[np.uint8]:
+        """One frame, uint8 [H, W, 3]."""
+        return self._picture(self._go_to(number))
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        _check_range(start, stop, len(self._index))
+        first = self.picture(start)
+        result = np.empty((stop - start, *first.shape), np.uint8)
+        result[0] = first
+        for i in range(1, stop - start):
+            result[i] = self._picture(self._frame())
+        return result
+
+    def _go_to(self, number: int) -> Any:
+        """The decoded frame of that number, reached the cheaper way."""
+        anchor = self._index.anchor(number)
+        ahead = self._container is not None and self._next <= number
+        if not (ahead and anchor <= self._next):
+            self._seek(anchor, number)
+        while self._next < number:
+            self._frame()
+        return self._frame()
+
+    def _seek(self, anchor: int, number: int) -> None:
+        """Stand at key frame `anchor`, or at the start of the file when seeking does not lead there."""
+        import av
+
+        self._restart()
+        if anchor == 0:
+            return
+        wanted = int(self._index.pts[anchor])
+        try:
+            self._container.seek(wanted, stream=self._stream, backward=True)
+            # Frames before the key frame in time refer to frames that were not decoded: they are passed over.
+            frame = next(frame for frame in self._decoded if frame.pts is not None and frame.pts >= wanted)
+            found = self._index.number_of(frame.pts)
+        except (av.error.FFmpegError, StopIteration):
+            found = None
+        if found is None or found > number:
+            self._restart()
+        else:
+            self._waiting, self._next = frame, found
+
+    def _restart(self) -> None:
+        self.close()
+        self._container = open_container(self._source)
+        self._stream = picture_stream(self._container)
+        self._stream.thread_type = "AUTO"
+        self._decoded, self._next = self._container.decode(self._stream), 0
+
+    def _frame(self) -> Any:
+        import av
+
+        frame, self._waiting = self._waiting, None
+        if frame is None:
+            try:
+                frame = next(self._decoded)
+            except (StopIteration, av.error.FFmpegError) as error:
+                at, of = self._next, len(self._index)
+                self.close()
+                raise ValueError(f"{self._name} cannot be decoded past frame {at} of {of}. {DAMAGED}") from error
+        self._next += 1
+        return frame
+
+    def _picture(self, frame: Any) -> NDArray[np.uint8]:
+        self._size = self._size or (frame.width, frame.height)
+        width, height = self._size  # a stream that changes its size on the way is brought to the first one
+        hd = height >= HD_HEIGHT and frame.colorspace == UNKNOWN_MATRIX
+        rgb = self._reformatter.reformat(
+            frame, width, height, "rgb24", src_colorspace=ITU709 if hd else None, interpolation=SCALING
+        ).to_ndarray()
+        # The turn that the display matrix asks for, counter-clockwise.
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb

@@ -1,0 +1,210 @@
+"""H.264 and AAC in MP4: exact time, right colours, and no file under the final name until it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .resample import resample, to_float
+from .timing import fit_audio
+from .video import ITU709, SCALING
+
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
+FALLBACK_RATE = 48000
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for speech
+MOST_BITS = 128_000, 512_000  # a channel, all channels
+BLOCK = 1024  # samples of an AAC frame
+MPEG_RANGE, BT709 = 1, 1  # AVColorRange, and the number of BT.709 in all three tables of H.273
+
+
+class VideoWriter:
+    """Write a video frame by frame.
+
+    Use as a context manager: leaving it normally completes the file and gives it its name; an exception removes it.
+    The sound is cut, or padded with silence, to exactly frames / fps.
+
+    Args:
+        path: file to make, replaced if it exists. The folder must exist.
+        width: of the frames, pixels. Odd sizes grow by one: the last column or row is repeated.
+        height: of the frames, pixels.
+        fps: frames per second, exact.
+        audio: samples [C, T] and their rate; None = no sound. Rates that AAC lacks are resampled to 48 kHz, channel
+            counts other than 1, 2 and 6 are mixed to mono.
+        crf: x264's quality, 0 (lossless) to 51; 18 is visually lossless.
+
+    Raises:
+        ValueError: a size or rate that makes no sense.
+        RuntimeError: PyAV was built without an H.264 encoder.
+        OSError: the file cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        width: int,
+        height: int,
+        fps: Fraction,
+        audio: tuple[Any, int] | None = None,
+        crf: int = 18,
+    ) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        if width < 1 or height < 1 or fps <= 0:
+            raise ValueError(f"A video of {width} x {height} px at {fps} fps cannot be written; check the source.")
+        self._path = Path(path)
+        # Unique and beside the target: two runs never share it, and the final rename stays on one disk.
+        self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
+        self._shape = (height, width, 3)
+        self._frames, self._samples = 0, 0
+        self._fps = Fraction(fps)
+        self._reformatter = VideoReformatter()
+        self._container: Any = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            self._video = self._add_video(crf)
+            self._sound, self._rate = (None, 0) if audio is None else _encodable(*audio)
+            self._audio = None if self._sound is None else self._add_audio(self._sound, self._rate)
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def write(self, frames: NDArray[np.uint8]) -> None:
+        """Append frames.
+
+        Args:
+            frames: uint8 [n, H, W, 3] RGB of the size announced.
+
+        Raises:
+            ValueError: another size or type.
+        """
+        if frames.dtype != np.uint8 or frames.shape[1:] != self._shape:
+            raise ValueError(
+                f"Expected uint8 frames [n, {', '.join(map(str, self._shape))}], got {frames.dtype} "
+                f"{list(frames.shape)}. All frames of a video have one size."
+            )
+        for frame in frames:
+            self._mux(self._video.encode(self._picture(frame)))
+            self._frames += 1
+        self._write_sound(last=False)
+
+    def close(self) -> None:
+        """Complete the file and move it to its name; calling it again does nothing.
+
+        Raises:
+            ValueError: no frame was written.
+        """
+        if self._container is None:
+            return
+        try:
+            if not self._frames:
+                raise ValueError("No frame was written, so there is no video. Check the source's length.")
+            self._mux(self._video.encode(None))
+            self._write_sound(last=True)
+            self._container.close()
+            os.replace(self._partial, self._path)
+            self._container = None
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Stop and leave nothing behind."""
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(OSError, ValueError):  # the trailer of a broken file; the file goes anyway
+                container.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _add_video(self, crf: int) -> Any:
+        import av
+
+        if "libx264" in av.codecs_available:
+            stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": str(crf)})
+        elif "libopenh264" in av.codecs_available:
+            stream = self._container.add_stream("libopenh264", rate=self._fps)
+        else:
+            raise RuntimeError("This PyAV has no H.264 encoder. Install the wheel from PyPI: pip install -U av")
+        height, width, _ = self._shape
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        context = stream.codec_context
+        context.time_base = 1 / self._fps
+        context.color_range, context.colorspace = MPEG_RANGE, BT709
+        context.color_primaries = context.color_trc = BT709
+        return stream
+
+    def _add_audio(self, sound: NDArray[np.float32], rate: int) -> Any:
+        layout = LAYOUTS[len(sound)]
+        stream = self._container.add_stream("aac", rate=rate, layout=layout)
+        each, together = MOST_BITS
+        stream.bit_rate = min(min(BITS_PER_SAMPLE * rate, each) * len(sound), together)
+        return stream
+
+    def _picture(self, frame: NDArray[np.uint8]) -> Any:
+        import av
+
+        height, width, _ = self._shape
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+        picture = self._reformatter.reformat(
+            picture,
+            format="yuv420p",
+            dst_colorspace=ITU709,
+            dst_color_range=MPEG_RANGE,
+            interpolation=SCALING,
+        )
+        picture.pts, picture.time_base = self._frames, 1 / self._fps
+        return picture
+
+    def _write_sound(self, last: bool) -> None:
+        """Encode the sound up to the pictures written so far, so that both lie side by side in the file."""
+        if self._sound is None:
+            return
+        import av
+
+        due = round(self._frames / self._fps * self._rate)
+        while self._samples < due and (last or due - self._samples >= BLOCK):
+            stop = min(due, self._samples + BLOCK)
+            block = fit_audio(self._sound[:, self._samples : stop], 1, Fraction(stop - self._samples))
+            frame = av.AudioFrame.from_ndarray(block, "fltp", LAYOUTS[len(block)])
+            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._samples, Fraction(1, self._rate)
+            self._mux(self._audio.encode(frame))
+            self._samples = stop
+        if last:
+            self._mux(self._audio.encode(None))
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._container.mux(packet)
+
+
+def _encodable(waveform: Any, rate: int) -> tuple[NDArray[np.float32], int]:
+    """A sound in a layout and at a rate that AAC has."""
+    samples = to_float(waveform).detach().cpu()
+    samples = samples.reshape(1, -1) if samples.ndim == 1 else samples
+    if samples.ndim != 2 or rate <= 0:
+        raise ValueError(f"Expected sound [channels, samples], got {list(samples.shape)} at {rate} Hz.")
+    if len(samples) not in LAYOUTS:
+        samples = samples.mean(0, keepdim=True)
+    if rate not in AAC_RATES:
+        samples, rate = resample(samples, rate, FALLBACK_RATE), FALLBACK_RATE
+    return np.ascontiguousarray(torch.clamp(samples, -1, 1).numpy()), rate
