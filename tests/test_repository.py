@@ -105,6 +105,13 @@ def test_bundled_weights_are_listed_and_whole():
     assert listed == {path.name for path in (ROOT / "models" / "bundled").glob("*.safetensors")}
 
 
+def test_every_bundled_network_has_a_model_card():
+    cards = [path.with_suffix(".md") for path in (ROOT / "models" / "bundled").glob("*.safetensors")]
+    for card in cards:
+        assert card.is_file(), f"models/bundled/{card.name}: what was it trained on, how good is it, under which terms?"
+        assert "non-commercial" in card.read_text(encoding="utf-8").lower(), card.name
+
+
 # --- packaging --------------------------------------------------------------------------------------------------------
 
 
