@@ -99,6 +99,7 @@ def talking_swap(
     """
     options = options or SwapOptions()
     info = source.info
+    audio = audio if audio is not None and audio[0].shape[-1] else None
     seconds = None if audio is None else audio_seconds(audio)
     plan = timing.plan_length(info.frames, info.fps, seconds, options.length)
     needed = 1 if isinstance(source, StillImage) else min(info.frames, plan.frames)
