@@ -56,7 +56,8 @@ class _Line:
     def __init__(self, start: Fraction | None) -> None:
         self._start, self._rate = start, 0
         self._parts: list[NDArray[np.float32]] = []
-        self._length = 0  # samples laid, negative: still to be dropped
+        self._length = 0  # samples laid
+        self._head = 0  # where the next block begins; before the end of what is laid, its beginning is dropped
 
     def add(self, frame: Any) -> None:
         block = _samples(frame)
@@ -65,14 +66,15 @@ class _Line:
             self._rate = frame.sample_rate
             self._start = time if self._start is None else self._start
         block = _fit_channels(block, len(self._parts[0]) if self._parts else len(block))
-        skip = 0
+        begin = self._head
         if time is not None and self._start is not None:
             due = round((time - self._start) * self._rate)
-            if not self._parts or abs(due - self._length) > GAP * self._rate:
-                skip = due - self._length
-        if skip > 0:
-            self._append(np.zeros((len(block), skip), np.float32))
-        self._append(block[:, max(0, -skip) :])
+            if not self._parts or abs(due - begin) > GAP * self._rate:
+                begin = due
+        self._head = begin + block.shape[1]
+        if begin > self._length:
+            self._append(np.zeros((len(block), begin - self._length), np.float32))
+        self._append(block[:, self._length - begin :])
 
     def _append(self, block: NDArray[np.float32]) -> None:
         self._parts.append(block)

@@ -347,7 +347,7 @@ class _Reader:
         self._size = self._size or (frame.width, frame.height)
         width, height = self._size  # a stream that changes its size on the way is brought to the first one
         hd = height >= HD_HEIGHT and frame.colorspace == UNKNOWN_MATRIX
-        rgb = self._reformatter.reformat(
+        rgb: Any = self._reformatter.reformat(
             frame, width, height, "rgb24", src_colorspace=ITU709 if hd else None, interpolation=SCALING
         ).to_ndarray()
         # The turn that the display matrix asks for, counter-clockwise.

@@ -45,7 +45,7 @@ class VideoWriter:
     Raises:
         ValueError: a size or rate that makes no sense.
         RuntimeError: PyAV was built without an H.264 encoder.
-        OSError: the file cannot be made.
+        FileNotFoundError: there is no such folder.
     """
 
     def __init__(
@@ -63,17 +63,22 @@ class VideoWriter:
         if width < 1 or height < 1 or fps <= 0:
             raise ValueError(f"A video of {width} x {height} px at {fps} fps cannot be written; check the source.")
         self._path = Path(path)
+        if not self._path.parent.is_dir():  # PyAV would only notice with the first frame
+            raise FileNotFoundError(f"There is no folder {self._path.parent}. Make it, or choose another place.")
         # Unique and beside the target: two runs never share it, and the final rename stays on one disk.
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
         self._shape = (height, width, 3)
         self._frames, self._samples = 0, 0
+        self._sound: NDArray[np.float32] | None
         self._fps = Fraction(fps)
         self._reformatter = VideoReformatter()
-        self._container: Any = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        self._sound, self._rate = (None, FALLBACK_RATE) if audio is None else _encodable(*audio)
+        # The file's clock: in milliseconds, the default, the end of the sound would be rounded.
+        options = {"movflags": "+faststart", "movie_timescale": str(self._rate)}
+        self._container: Any = av.open(str(self._partial), "w", format="mp4", options=options)
         try:
             self._video = self._add_video(crf)
-            self._sound, self._rate = (None, 0) if audio is None else _encodable(*audio)
-            self._audio = None if self._sound is None else self._add_audio(self._sound, self._rate)
+            self._audio: Any = None if self._sound is None else self._add_audio(self._sound, self._rate)
         except BaseException:
             self.discard()
             raise

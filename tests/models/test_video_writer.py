@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from models.video import VideoFile
+from models.video_writer import VideoWriter
+
+av = pytest.importorskip("av")
+RATES = [Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, 60, Fraction(359, 12)]
+
+
+def ramp(frames: int, width: int, height: int) -> np.ndarray:
+    """Smooth colours that move, uint8 [frames, height, width, 3]."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    pictures = [
+        np.stack([x / width * 255, y / height * 255, 128 + 100 * np.sin((x + 3 * i) / 20)], -1) for i in range(frames)
+    ]
+    return np.stack(pictures).round().astype(np.uint8)
+
+
+def tone(channels: int, rate: int, seconds: float) -> np.ndarray:
+    t = np.arange(round(rate * seconds)) / rate
+    return np.stack([0.4 * np.sin(2 * np.pi * 220 * (c + 1) * t) for c in range(channels)]).astype(np.float32)
+
+
+def write(path, frames, fps=Fraction(25), audio=None, chunk=16, **options):
+    with VideoWriter(path, frames.shape[2], frames.shape[1], fps, audio, **options) as writer:
+        for start in range(0, len(frames), chunk):
+            writer.write(frames[start : start + chunk])
+    return path
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_count_rate_and_sound_are_exact(tmp_path, fps):
+    fps, frames, sound = Fraction(fps), ramp(77, 64, 48), tone(2, 48000, 5)
+    path = write(tmp_path / "a.mp4", frames, fps, (sound, 48000))
+    with av.open(str(path)) as container:  # straight from the file, without our reader
+        video = container.streams.video[0]
+        times = sorted(packet.pts * video.time_base for packet in container.demux(video) if packet.size)
+        assert times == [i / fps for i in range(77)]
+        assert video.average_rate == fps
+    with VideoFile(path) as video:
+        assert (video.info.frames, video.info.fps, video.info.notes) == (77, fps, ())
+        samples, rate = video.audio()
+    assert samples.shape == (2, round(77 / fps * 48000))
+    # in step to the sample: one sample off would be 0.01
+    assert np.abs(samples - sound[:, : samples.shape[1]])[:, 3000:-3000].mean() < 0.003
+
+
+def test_sound_shorter_than_the_video_is_padded(tmp_path):
+    path = write(tmp_path / "a.mp4", ramp(50, 32, 32), audio=(tone(1, 16000, 0.5), 16000))
+    samples, _ = VideoFile(path).audio()
+    assert samples.shape == (1, 32000)
+    assert np.abs(samples[0, 12000:]).max() < 0.01
+
+
+def test_colours_return_without_a_shift_of_range_or_matrix(tmp_path, astronaut):
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 150, 120)]
+    flat = np.concatenate([np.full((1, 48, 64, 3), colour, np.uint8) for colour in colours])
+    read = VideoFile(write(tmp_path / "flat.mp4", flat, crf=8)).read(0, len(flat))
+    assert np.abs(read.astype(int) - flat).max() <= 5
+    frames = np.repeat(astronaut[None], 5, 0)
+    path = write(tmp_path / "portrait.mp4", frames)
+    error = VideoFile(path).read(0, 5).astype(int) - frames
+    assert np.abs(error).mean() < 3
+    assert np.abs(error.mean((0, 1, 2))).max() < 0.5
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        tags = context.colorspace, context.color_range, context.color_primaries, context.color_trc
+        assert (context.pix_fmt, *map(int, tags)) == ("yuv420p", 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("width, height", [(33, 21), (64, 21), (33, 48), (1, 1)])
+def test_odd_sizes_grow_by_repeating_the_border(tmp_path, width, height):
+    frames = ramp(3, width, height)
+    with VideoFile(write(tmp_path / "a.mp4", frames, crf=4)) as video:
+        assert (video.info.width, video.info.height) == (width + width % 2, height + height % 2)
+        assert np.abs(video.read(0, 3)[:, :height, :width].astype(int) - frames).mean() < 6
+
+
+@pytest.mark.parametrize(
+    "channels, rate, expected",
+    [
+        (1, 8000, (1, 8000)),
+        (2, 22050, (2, 22050)),
+        (6, 48000, (6, 48000)),
+        (3, 44100, (1, 44100)),
+        (1, 192000, (1, 48000)),
+        (2, 6000, (2, 48000)),
+    ],
+)
+def test_any_sound_is_written(tmp_path, channels, rate, expected):
+    path = write(tmp_path / "a.mp4", ramp(25, 16, 16), audio=(tone(channels, rate, 1), rate))
+    samples, found = VideoFile(path).audio()
+    assert (len(samples), found) == expected
+    assert samples.shape[1] == found
+    level = np.sqrt((samples[0, found // 4 : found // 2] ** 2).mean())
+    assert level > 0.1
+
+
+def test_the_file_appears_complete_or_not_at_all(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"earlier")
+
+    def interrupted() -> None:
+        with VideoWriter(path, 16, 16, Fraction(25)) as writer:
+            writer.write(ramp(5, 16, 16))
+            assert path.read_bytes() == b"earlier"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(ValueError, match="No frame"):
+        write(path, np.zeros((0, 16, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"uint8 frames \[n, 16, 16, 3\]"):
+        write(path, np.zeros((1, 16, 16, 3), np.float32))
+    assert path.read_bytes() == b"earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    write(path, ramp(2, 16, 16))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert VideoFile(path).info.frames == 2
+
+
+def test_nonsense_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="0 x 16"):
+        VideoWriter(tmp_path / "a.mp4", 0, 16, Fraction(25))
+    with pytest.raises(ValueError, match=r"\[2, 1, 5\]"):
+        VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(25), (np.zeros((2, 1, 5), np.float32), 48000))
+    with pytest.raises(OSError):
+        VideoWriter(tmp_path / "missing" / "a.mp4", 16, 16, Fraction(25))
+    assert not list(tmp_path.iterdir())
