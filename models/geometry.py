@@ -1,7 +1,7 @@
 """Templates, similarity transforms and warps between frame pixels and the resolution-free unit crop.
 
-Continuous coordinates: the centre of pixel column j lies at j + 0.5, so a unit-crop coordinate u sits in a crop of size S
-at pixel u * S - 0.5, whatever S is.
+Continuous coordinates: the centre of pixel column j lies at j + 0.5, so a unit-crop coordinate u sits in a crop of
+size S at pixel u * S - 0.5, whatever S is.
 """
 
 from __future__ import annotations
@@ -141,7 +141,11 @@ def warp_crops(frames: NDArray, matrices: Matrices, size: int) -> NDArray:
         factor = int(np.clip(np.floor(source_side / size), 1, 8))
         flags = cv2.INTER_LINEAR if factor > 1 or source_side >= size else cv2.INTER_CUBIC
         warped = cv2.warpAffine(
-            frame, pixel_matrix(matrix, size * factor), (size * factor,) * 2, flags=flags, borderMode=cv2.BORDER_REPLICATE
+            frame,
+            pixel_matrix(matrix, size * factor),
+            (size * factor,) * 2,
+            flags=flags,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         crop = warped if factor == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
         out[i] = crop.clip(0, 1) if frames.dtype == np.float32 else crop
