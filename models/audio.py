@@ -25,6 +25,7 @@ WINDOW_COLUMNS = 16  # 200 ms = 5 frames at 25 fps
 MEL_SILENCE = -4.0
 PRE_EMPHASIS = 0.97
 REFERENCE_DB, MIN_DB = 20.0, -100.0
+BLOCK_COLUMNS = 2048  # computed at a time, about 26 s
 
 
 def slaney_filter_bank() -> Tensor:
@@ -71,10 +72,18 @@ def mel_spectrogram(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
     x = torch.cat([x[:1], x[1:] - PRE_EMPHASIS * x[:-1]])
     columns = 1 + len(x) // HOP
     x = torch.nn.functional.pad(x, (0, max(0, N_FFT // 2 + 1 - len(x))))
-    window = torch.hann_window(N_FFT, dtype=torch.float64)
-    spectrum = torch.stft(x, N_FFT, HOP, window=window, center=True, pad_mode="reflect", return_complex=True).abs()
-    power = slaney_filter_bank().double() @ spectrum[:, :columns]
-    decibel = 20 * torch.log10(power.clamp_min(10 ** (MIN_DB / 20))) - REFERENCE_DB
+    x = torch.nn.functional.pad(x[None], (N_FFT // 2, N_FFT // 2), mode="reflect")[0]
+    frames = x.unfold(0, N_FFT, HOP)[:columns]  # a view: [columns, 800]
+    window, bank = torch.hann_window(N_FFT, dtype=torch.float64), slaney_filter_bank().double().T
+    # In blocks, because the spectrum of an hour of sound would fill gigabytes.
+    parts = [_mel_columns(block, window, bank) for block in frames.split(BLOCK_COLUMNS)]
+    return torch.cat(parts).T.contiguous()
+
+
+def _mel_columns(frames: Tensor, window: Tensor, bank: Tensor) -> Tensor:
+    """float64 [n, 800] samples -> float32 [n, 80] normalised mel."""
+    magnitude = torch.fft.rfft(frames * window).abs() @ bank
+    decibel = 20 * torch.log10(magnitude.clamp_min(10 ** (MIN_DB / 20))) - REFERENCE_DB
     return (8 * (decibel - MIN_DB) / -MIN_DB - 4).clamp(-4, 4).float()
 
 
@@ -160,27 +169,52 @@ def silent_mel(seconds: Fraction) -> Mel:
     return load_mel(torch.zeros(max(1, round(seconds * SAMPLE_RATE))), SAMPLE_RATE)
 
 
+def driving_mel(mel: Mel, speech_gate: float = 0.0, offset: float = 0.0) -> Tensor:
+    """The mel that drives the lips: quiet where nobody speaks, moved in time.
+
+    Args:
+        mel: the sound.
+        speech_gate: 0 = off, 1 = silence wherever nobody speaks.
+        offset: seconds by which the sound is moved; positive = the lips move later.
+
+    Returns:
+        float32 [80, T'].
+    """
+    gated = gate_mel(mel.values.T, mel.activity, speech_gate, MEL_SILENCE)
+    return torch.nn.functional.pad(gated, (round(offset * MEL_COLUMNS_PER_SECOND), 0), value=MEL_SILENCE)
+
+
+def open_ended_windows(mel: Tensor, frames: int, fps: Fraction, lag: int = 0, first: int = 0) -> Tensor:
+    """As `mel_windows`, but frames past the end of the sound hear silence; looks only at the columns it needs.
+
+    Returns:
+        float32 [frames, 1, 80, 16].
+    """
+    starts = window_starts(frames, fps, 2**62, lag, first)
+    if not frames:
+        return mel.new_empty(0, 1, N_MELS, WINDOW_COLUMNS)
+    low, high = int(starts[0]), int(starts[-1]) + WINDOW_COLUMNS
+    part = mel[:, low:high]
+    part = torch.nn.functional.pad(part, (0, high - low - part.shape[1]), value=MEL_SILENCE)
+    columns = (starts - low)[:, None] + torch.arange(WINDOW_COLUMNS)
+    return part[:, columns].permute(1, 0, 2).unsqueeze(1).contiguous()
+
+
 def driving_windows(
     mel: Mel, frames: int, fps: Fraction, *, speech_gate: float = 0.0, offset: float = 0.0, lag: int = 0, first: int = 0
 ) -> Tensor:
-    """The mel window that drives each frame.
-
-    Frames past the end of the sound hear silence.
+    """The mel window that drives each frame: `driving_mel`, then `open_ended_windows`.
 
     Args:
         mel: the sound.
         frames: number of frames.
         fps: frames per second, exact.
-        speech_gate: 0 = off, 1 = silence wherever nobody speaks.
-        offset: seconds by which the sound is moved; positive = the lips move later.
+        speech_gate: see `driving_mel`.
+        offset: see `driving_mel`.
         lag: frames by which the generator's windows are moved (spec A13).
         first: index of the first frame.
 
     Returns:
         float32 [frames, 1, 80, 16].
     """
-    gated = gate_mel(mel.values.T, mel.activity, speech_gate, MEL_SILENCE)
-    moved = round(offset * MEL_COLUMNS_PER_SECOND)
-    needed = int((first + frames) / fps * MEL_COLUMNS_PER_SECOND) + 2 * WINDOW_COLUMNS
-    gated = torch.nn.functional.pad(gated, (moved, max(0, needed - moved - gated.shape[1])), value=MEL_SILENCE)
-    return mel_windows(gated, frames, fps, lag, first)
+    return open_ended_windows(driving_mel(mel, speech_gate, offset), frames, fps, lag, first)

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from . import blend, geometry, timing
-from .audio import driving_windows, load_mel, silent_mel
+from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
+from .identity import check_embedding
 from .tracks import FaceTrack, Selection, track_faces
 from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
@@ -98,6 +99,7 @@ def talking_swap(
         ValueError: no face anywhere, or inputs that do not fit; the message says what to do.
     """
     options = options or SwapOptions()
+    check_embedding(embedding, generator.recogniser)  # now, not after a long first pass
     info = source.info
     audio = audio if audio is not None and audio[0].shape[-1] else None
     seconds = None if audio is None else audio_seconds(audio)
@@ -106,27 +108,20 @@ def talking_swap(
     step = progress or (lambda done, total: None)
     total = needed + plan.frames
 
-    chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
-    track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
     mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
+    driven = driving_mel(mel, options.speech_gate, options.audio_offset)
     fitted = None if audio is None else (timing.fit_audio(audio[0], audio[1], plan.audio_seconds), audio[1])
     with VideoWriter(output, info.width, info.height, info.fps, fitted) as writer:
+        chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
+        track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
         for start in range(0, plan.frames, options.chunk):
             stop = min(start + options.chunk, plan.frames)
             rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
             frames = timing.read_planned(source, plan, start, stop)
-            windows = driving_windows(
-                mel,
-                stop - start,
-                info.fps,
-                speech_gate=options.speech_gate,
-                offset=options.audio_offset,
-                lag=generator.mel_lag,
-                first=start,
-            )
+            windows = open_ended_windows(driven, stop - start, info.fps, generator.mel_lag, start)
             writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options))
             step(needed + stop, total)
-    remarks = [plan.message, *_advice(track, generator.px)]
+    remarks = [plan.message, *info.notes, *_advice(track, generator.px)]
     if audio is None:
         remarks.append("No sound: the lips rest and the result has no audio track.")
     return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))

@@ -26,7 +26,8 @@ def speech_activity(waveform: Tensor) -> Tensor:
     if not len(waveform):
         return torch.zeros(columns)
     padded = functional.pad(waveform.double(), (FRAME // 2, FRAME // 2 + HOP))
-    level = 10 * torch.log10(padded.unfold(0, FRAME, HOP)[:columns].square().mean(1) + 1e-12)
+    power = functional.avg_pool1d(padded.square()[None], FRAME, HOP)[0, :columns]
+    level = 10 * torch.log10(power + 1e-12)
     audible = level[level > SILENT_DB]
     if not len(audible):
         return torch.zeros(columns)

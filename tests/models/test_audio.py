@@ -67,6 +67,13 @@ def test_filter_bank_agrees_with_torchaudio():
     assert (audio.slaney_filter_bank() - bank).abs().max() < 1e-6
 
 
+def test_long_sounds_are_computed_in_blocks_without_a_seam(monkeypatch):
+    sound = torch.from_numpy(noise(12, 50_000)).float()
+    whole = audio.mel_spectrogram(sound)
+    monkeypatch.setattr(audio, "BLOCK_COLUMNS", 37)
+    assert torch.equal(audio.mel_spectrogram(sound), whole)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 2, 199, 200, 400, 401, 3199, 3200])
 def test_length_rule_and_short_sounds(samples):
     mel = audio.mel_spectrogram(torch.from_numpy(noise(3, samples)).float(), 16000)
@@ -121,6 +128,15 @@ def test_driving_windows_count_and_silence_after_the_end(fps):
     assert (windows[-1] == -4).all()
     chunked = torch.cat([audio.driving_windows(mel, 50, Fraction(fps), first=k) for k in range(0, 200, 50)])
     assert torch.equal(windows, chunked)
+
+
+def test_open_ended_windows_equal_those_of_a_mel_with_silence_behind():
+    mel = torch.randn(80, 90)
+    longer = torch.nn.functional.pad(mel, (0, 1000), value=-4.0)
+    for fps, lag, first in ((Fraction(25), -1, 0), (Fraction(30000, 1001), 0, 20), (Fraction(25), 0, 100)):
+        expected = audio.mel_windows(longer, 30, fps, lag, first)
+        assert torch.equal(audio.open_ended_windows(mel, 30, fps, lag, first), expected)
+    assert audio.open_ended_windows(mel, 0, Fraction(25)).shape == (0, 1, 80, 16)
 
 
 def test_offset_moves_the_lips_later_and_earlier():
