@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .video_index import FrameIndex, scan
+from .video_index import FrameIndex, coder_rate, scan
 from .video_open import DAMAGED, describe, open_container, picture_stream
 
 # swscale flags bilinear | full chroma, horizontally in and out | accurate rounding, as PyAV takes them in all versions.
@@ -151,10 +151,10 @@ class FrameArray:
     Args:
         frames: [N, H, W, C] with N >= 1 and C = 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped); uint8, or float in
             [0, 1]. Kept as it is; each read converts its part.
-        fps: frames per second.
+        fps: frames per second; a fraction made of a decimal becomes the standard rate it means.
 
     Raises:
-        ValueError: another shape.
+        ValueError: another shape, or a rate that is not positive.
     """
 
     def __init__(self, frames: Any, fps: Fraction | int) -> None:
@@ -163,7 +163,8 @@ class FrameArray:
             raise ValueError(f"Expected frames [N, H, W, 3] with at least one frame, got {found}.")
         self._frames = frames
         count, height, width = (int(side) for side in frames.shape[:3])
-        self.info = VideoInfo(width, height, Fraction(fps), count, count / Fraction(fps))
+        rate = coder_rate(fps)
+        self.info = VideoInfo(width, height, rate, count, count / rate)
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
@@ -194,9 +195,8 @@ class StillImage:
         if frames < 1:
             raise ValueError(f"A still must be shown for at least one frame, got {frames}.")
         self._one = FrameArray(image[None], fps)
-        self.info = VideoInfo(
-            self._one.info.width, self._one.info.height, Fraction(fps), frames, frames / Fraction(fps)
-        )
+        one = self._one.info
+        self.info = VideoInfo(one.width, one.height, one.fps, frames, frames / one.fps)
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start to stop - 1, uint8 [n, H, W, 3] RGB, all alike."""

@@ -19,6 +19,7 @@ STANDARD_RATES = (
     *(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120, 10, 12, 15, 20)),
 )
 SAME_RATE = Fraction(1, 100_000)  # 2997/100 announced means 30000/1001
+LARGEST = 2**31 - 1  # containers and coders keep both halves of a rate in 32 bits
 JITTER = 1e-3  # s; time stamps rounded to milliseconds are still a constant rate
 
 
@@ -138,6 +139,26 @@ def _from_frames(source: Any, name: str) -> NDArray[np.int64]:
     if len(known) < len(times) or any(b <= a for a, b in zip(known, known[1:], strict=False)):
         return np.zeros(len(times), np.int64)
     return np.array(known, np.int64)
+
+
+def coder_rate(rate: Fraction | float) -> Fraction:
+    """A frame rate that containers can store.
+
+    Args:
+        rate: frames per second; hosts make fractions of decimals, so 29.97 arrives as a quotient of 15 digits each.
+
+    Returns:
+        The rate itself where it fits, else the standard rate it means (30000/1001), else the nearest simple fraction.
+
+    Raises:
+        ValueError: not positive.
+    """
+    exact = Fraction(rate)
+    if exact <= 0:
+        raise ValueError(f"The frame rate is {float(exact):g}; expected a positive number such as 25.")
+    if max(exact.numerator, exact.denominator) <= LARGEST:
+        return exact
+    return _snap(exact.limit_denominator(1001))
 
 
 def choose_rate(times: NDArray[np.int64], base: Fraction, announced: list[Fraction]) -> tuple[Fraction, bool]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .resample import resample, to_float
 from .timing import fit_audio
 from .video import ITU709, SCALING
+from .video_index import coder_rate
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 FALLBACK_RATE = 48000
@@ -24,6 +25,7 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for speech
 MOST_BITS = 128_000, 512_000  # a channel, all channels
 BLOCK = 1024  # samples of an AAC frame
+LARGEST_SIDE = 16384  # px, x264's limit
 MPEG_RANGE, BT709 = 1, 1  # AVColorRange, and the number of BT.709 in all three tables of H.273
 
 
@@ -62,6 +64,10 @@ class VideoWriter:
 
         if width < 1 or height < 1 or fps <= 0:
             raise ValueError(f"A video of {width} x {height} px at {fps} fps cannot be written; check the source.")
+        if max(width, height) > LARGEST_SIDE:
+            raise ValueError(
+                f"A video of {width} x {height} px is more than H.264 holds: make it at most {LARGEST_SIDE} px a side."
+            )
         self._path = Path(path)
         if not self._path.parent.is_dir():  # PyAV would only notice with the first frame
             raise FileNotFoundError(f"There is no folder {self._path.parent}. Make it, or choose another place.")
@@ -70,7 +76,7 @@ class VideoWriter:
         self._shape = (height, width, 3)
         self._frames, self._samples = 0, 0
         self._sound: NDArray[np.float32] | None
-        self._fps = Fraction(fps)
+        self._fps = coder_rate(fps)
         self._reformatter = VideoReformatter()
         self._sound, self._rate = (None, FALLBACK_RATE) if audio is None else _encodable(*audio)
         # The file's clock: in milliseconds, the default, the end of the sound would be rounded.
@@ -206,7 +212,7 @@ def _encodable(waveform: Any, rate: int) -> tuple[NDArray[np.float32], int]:
     """A sound in a layout and at a rate that AAC has."""
     samples = to_float(waveform).detach().cpu()
     samples = samples.reshape(1, -1) if samples.ndim == 1 else samples
-    if samples.ndim != 2 or rate <= 0:
+    if samples.ndim != 2 or not len(samples) or rate <= 0:
         raise ValueError(f"Expected sound [channels, samples], got {list(samples.shape)} at {rate} Hz.")
     if len(samples) not in LAYOUTS:
         samples = samples.mean(0, keepdim=True)

@@ -330,3 +330,24 @@ def test_grey_and_rgba_become_rgb():
             FrameArray(bad, 25)
     with pytest.raises(ValueError, match="at least one frame"):
         StillImage(numbered(1)[0], 0)
+
+
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        (23.976, Fraction(24000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        (59.94, Fraction(60000, 1001)),
+        (12.3, Fraction(123, 10)),
+    ],
+)
+def test_rates_typed_as_decimals_become_the_rate_they_mean(tmp_path, typed, meant):
+    frames = np.zeros((5, 16, 16, 3), np.uint8)
+    for source in (FrameArray(frames, Fraction(typed)), StillImage(frames[0], 5, Fraction(typed))):
+        assert (source.info.fps, source.info.duration) == (meant, 5 / meant)
+        with VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(typed)) as writer:
+            writer.write(source.read(0, 5))
+        assert VideoFile(tmp_path / "a.mp4").info.fps == meant
+    assert FrameArray(frames, Fraction(1000000, 33333)).info.fps == Fraction(1000000, 33333)  # storable: kept
+    with pytest.raises(ValueError, match="positive"):
+        FrameArray(frames, Fraction(0))

@@ -127,6 +127,10 @@ def test_the_file_appears_complete_or_not_at_all(tmp_path):
 def test_nonsense_is_refused(tmp_path):
     with pytest.raises(ValueError, match="0 x 16"):
         VideoWriter(tmp_path / "a.mp4", 0, 16, Fraction(25))
+    with pytest.raises(ValueError, match="16384"):
+        VideoWriter(tmp_path / "a.mp4", 17000, 16, Fraction(25))
+    with pytest.raises(ValueError, match=r"\[0, 100\]"):
+        VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(25), (np.zeros((0, 100), np.float32), 48000))
     with pytest.raises(ValueError, match=r"\[2, 1, 5\]"):
         VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(25), (np.zeros((2, 1, 5), np.float32), 48000))
     with pytest.raises(OSError):
