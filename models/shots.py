@@ -1,0 +1,65 @@
+"""Where shots begin: frames whose small colour picture has little to do with the one before."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+THUMBNAIL = (32, 18)  # px; small enough for hands and heads to count little
+FLOOR = 0.02  # standard deviation (of 0..1) below which a picture counts as flat
+SURE, LIKELY = 0.4, 0.2  # change (0 equal, 1 unrelated); real cuts measured 0.69-0.94, movement at most 0.28
+SURE_RATIO, LIKELY_RATIO = 3.0, 10.0  # how far a cut stands out from the changes around it
+REACH = 4  # frames on each side that a change is compared with
+
+
+class ShotFinder:
+    """Collects frames one by one and keeps two numbers of each, whatever their size.
+
+    The change between two thumbnails is |a - b|^2 / (|a|^2 + |b|^2) with their mean colours taken out: fades and
+    exposure hardly count, and two unrelated pictures give about 1. A whip pan changes as much as a cut, but so do
+    its neighbours; after a flash the next frame is the old picture again. Both are no cuts.
+    """
+
+    def __init__(self) -> None:
+        self._thumbnails: list[NDArray[np.floating]] = []
+        self._changes: list[tuple[float, float]] = []
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Take the next frame, uint8 [H, W, 3] RGB."""
+        import cv2
+
+        small = np.float32(cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA)) / 255
+        small -= small.mean((0, 1))
+        before = self._thumbnails[::-1]
+        one, two = (change(before[i], small) if len(before) > i else 0.0 for i in (0, 1))
+        self._changes.append((one, two))
+        self._thumbnails = [*self._thumbnails[-1:], small]
+
+    def cuts(self) -> tuple[int, ...]:
+        """First frames of all shots but the first, ascending."""
+        if not self._changes:
+            return ()
+        one, two = np.array(self._changes).T
+        return tuple(
+            i for i in range(1, len(one)) if one[i] > LIKELY and _stands_out(one, i) and not _flash(one, two, i)
+        )
+
+
+def change(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Change between two thumbnails of mean 0: 0 = equal, about 1 = unrelated, 2 = inverted."""
+    return float(((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum() + 2 * a.size * FLOOR**2))
+
+
+def _stands_out(one: NDArray[np.float64], i: int) -> bool:
+    around = np.concatenate([one[max(1, i - REACH) : i], one[i + 1 : i + 1 + REACH]])
+    if not len(around):
+        return bool(one[i] > SURE)
+    ratio = one[i] / max(float(np.median(around)), 1e-6)
+    return bool(ratio > LIKELY_RATIO or (one[i] > SURE and ratio > SURE_RATIO))
+
+
+def _flash(one: NDArray[np.float64], two: NDArray[np.float64], i: int) -> bool:
+    """Frame i + 1 shows what i - 1 showed, or i itself what i - 2 showed."""
+    begins = i + 1 < len(one) and two[i + 1] < one[i] / 2 and one[i + 1] > LIKELY
+    ends = i > 1 and two[i] < one[i] / 2 and one[i - 1] > LIKELY
+    return bool(begins or ends)
