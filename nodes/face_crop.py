@@ -118,7 +118,7 @@ class FaceCrop(io.ComfyNode):
             values.exact_rate(fps),
             make_selection(face_order, face_index, select_frame, point_x, point_y, reference),
             smoothing=smoothing,
-            embed=None if reference is None else host.recogniser_of(reference.recogniser).embed_frames,
+            embed=host.tracking_recogniser(reference).embed_frames,
             progress=_of_total(host.progress((0.0, 0.7)), count),
         )
         crops = torch.empty(count, size, size, 3)
@@ -142,7 +142,7 @@ def paste_mask(track: Any) -> torch.Tensor:
 
     width, height = track.frame_size
     blank = np.zeros((len(track), height, width, 3), np.uint8)
-    _, masks = paste_faces(blank, np.zeros((len(track), 8, 8, 3), np.float32), track, None)
+    _, masks = paste_faces(blank, np.zeros((len(track), 8, 8, 3), np.float32), track, colour_match="off")
     return torch.as_tensor(masks)
 
 

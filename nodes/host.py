@@ -182,17 +182,19 @@ def load_recogniser(name: str) -> Any:
     return identity.load_recogniser(str(found[name]), device=str(device()))
 
 
-def recogniser_of(identifier: str) -> Any:
-    """The recogniser that made an embedding.
+def tracking_recogniser(reference: Any) -> Any:
+    """The recogniser that keeps a person apart from others in the clip: the reference's own, else the built-in one.
 
     Raises:
-        ValueError: none of the available ones did.
+        ValueError: the reference's recogniser is not available.
     """
+    if reference is None:
+        return load_recogniser(BUILTIN)
     for name in recogniser_names():
         recogniser = load_recogniser(name)
-        if recogniser.id == identifier:
+        if recogniser.id == reference.recogniser:
             return recogniser
     raise ValueError(
-        f"The embedding was made by recogniser '{identifier}', which is not available here "
+        f"The reference was made by recogniser '{reference.recogniser}', which is not available here "
         f"(found: {', '.join(recogniser_names())}). Make the embedding again with ArcFace Embed."
     )

@@ -36,8 +36,9 @@ class PasteBack(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where to draw, 0 to 1, one for all frames or one per frame, at the frames' size; replaces the"
-                        " automatic mask. An empty 64x64 mask (a picture without alpha) is ignored."
+                        "Most that may be drawn at each pixel, 0 to 1: black protects a hand or hair. One for all"
+                        " frames or one per frame, at the frames' size. It limits the automatic mask and cannot widen"
+                        " it. An empty 64x64 mask (a picture without alpha) is ignored."
                     ),
                 ),
             ],

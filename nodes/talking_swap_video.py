@@ -161,7 +161,7 @@ class TalkingSwapVideo(io.ComfyNode):
             generator=generator,
             detector=host.load_detector(detector, threshold),
             options=options,
-            embed=None if reference is None else host.recogniser_of(reference.recogniser).embed_frames,
+            embed=host.tracking_recogniser(reference).embed_frames,
             progress=host.progress((0.02, 1.0)),
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(target)), str(report))

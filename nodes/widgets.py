@@ -67,7 +67,7 @@ def selection_inputs() -> list[Any]:
                 max=10_000_000,
                 tooltip=(
                     "Frame in which order, index and point are looked up, from 0. Default 0. If nobody is there, the"
-                    " next frame with a face counts."
+                    " nearest frame with a face counts."
                 ),
             )
         ),

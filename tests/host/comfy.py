@@ -106,7 +106,7 @@ class Host:
 def error_of(entry: dict[str, Any]) -> dict[str, Any] | None:
     """execution_error of a history entry, without the tensors that the host prints into it."""
     found = (data for event, data in entry["status"]["messages"] if event == "execution_error")
-    kept = ("node_type", "exception_type", "exception_message", "traceback")
+    kept = ("node_type", "exception_type", "exception_message")
     return next(({key: data[key] for key in kept} for data in found), None)
 
 
