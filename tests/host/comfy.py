@@ -95,6 +95,11 @@ class Host:
         assert error["exception_type"] in ("ValueError", "RuntimeError"), error
         return error["exception_message"].strip()
 
+    def forget(self) -> None:
+        """Press the host's button that unloads models and drops cached results; it acts between two prompts."""
+        assert self.post("/free", {"unload_models": True, "free_memory": True})[0] == 200
+        time.sleep(1)
+
     def saved(self, entry: dict[str, Any]) -> Path:
         """File behind one entry of an output node's result."""
         return self.base / entry["type"] / entry["subfolder"] / entry["filename"]
