@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from .checkpoints import bundled_path, load_into, load_weights
 from .faces import DEFAULT_THRESHOLD, Detection
 from .geometry import crop_matrices, invert, warp_crops
-from .networks import build
 from .networks.facedetector import REFINER_SIDE, FaceDetector, decode, suppress
 
 WEIGHTS = "detector.safetensors"
@@ -39,9 +38,9 @@ class BuiltinDetector:
         long_side: int = LONG_SIDE,
     ) -> None:
         state, metadata = load_weights(path or bundled_path(WEIGHTS))
-        network = build("facedetector", **metadata.get("config", {}))
+        network = FaceDetector(**metadata.get("config", {}))
         load_into(network, {key: value.float() for key, value in state.items()}, WEIGHTS)
-        self.network: FaceDetector = network.eval().requires_grad_(False).to(device)
+        self.network = network.eval().requires_grad_(False).to(device)
         self.name, self.threshold, self.long_side = "builtin", threshold, long_side
 
     @torch.inference_mode()
@@ -63,7 +62,7 @@ class BuiltinDetector:
         scale = min(1.0, long_side / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         padded = [-(-side // 32) * 32 for side in size]
-        ratio = np.float32([width / size[0], height / size[1]])
+        ratio = np.array([width / size[0], height / size[1]], np.float32)
         device = next(self.network.parameters()).device
         result: list[list[Detection]] = []
         for start in range(0, len(frames), BATCH):

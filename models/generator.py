@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from . import geometry
 from .checkpoints import bundled_path, load_into, load_weights
 from .identity import FaceEmbedding, check_embedding
-from .networks import build
 from .networks.blocks import ConvBlock, Style, TransposedBlock
 from .networks.wavsyncswap import WavSyncSwap, mask_lower_half
 
@@ -114,9 +113,11 @@ def inference_form(network: WavSyncSwap, dtype: torch.dtype) -> WavSyncSwap:
     for module in network.modules():
         if isinstance(module, ConvBlock | TransposedBlock):
             conv, norm = module.conv_block
+            assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
             fused = nn.utils.fusion.fuse_conv_bn_eval(conv, norm, transpose=isinstance(module, TransposedBlock))
             module.conv_block = nn.Sequential(fused)
-    network.to(dtype=dtype, memory_format=torch.channels_last)
+    network.to(dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     for module in network.modules():
         if isinstance(module, Style):
             module.float()
@@ -166,7 +167,7 @@ def load_generator(
             f"{path.name} was trained on crops of geometry {metadata['geometry']!r}; this version cuts "
             f"{geometry.GEOMETRY_ID!r}. Update the pack or the weights."
         )
-    network = build("wavsyncswap", **metadata["config"])
+    network = WavSyncSwap(**metadata["config"])
     load_into(network, {key: value.float() for key, value in state.items()}, path.name)
     device = torch.device(device)
     network = inference_form(network, choose_dtype(precision, device)).to(device)

@@ -7,10 +7,10 @@ import logging
 from pathlib import Path
 
 import torch
-from models.identity import load_recogniser
 
 from models import geometry
 from models.checkpoints import save_weights
+from models.identity import load_recogniser
 from models.networks import build
 
 log = logging.getLogger(__name__)

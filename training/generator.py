@@ -13,12 +13,12 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from models.identity import Recogniser, load_recogniser
 from torch import Tensor, nn
 
-from models.networks import build
+from models.identity import Recogniser, load_recogniser
 from models.networks.patchgan import MultiScalePatchGAN, least_squares_loss, weak_feature_matching
 from models.networks.wavsyncswap import WavSyncSwap
 
@@ -67,7 +67,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, tower: nn.Module, recogniser: Recogniser, compiled: bool = True) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.recogniser = recipe, 0, recogniser
-        self.net = build("wavsyncswap", width=recipe.width, px=recipe.px, skips=recipe.skips, id_dim=recogniser.dim)
+        self.net = WavSyncSwap(recipe.width, recipe.px, recipe.skips, id_dim=recogniser.dim)
         self.net.audio_encoder.load_state_dict(tower.state_dict())
         self.net.audio_encoder.requires_grad_(False)
         self.critic = MultiScalePatchGAN(scales=2, layers=3, width=32)
@@ -150,13 +150,18 @@ class Trainer:
 
     def averaged(self) -> WavSyncSwap:
         """A copy of the network with the averaged weights, in eval mode."""
-        net = build("wavsyncswap", **self.net.config)
+        net = WavSyncSwap(**self.net.config)
         net.load_state_dict(self.average)
         return net.eval()
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a half-written one never replaces a whole one."""
-        parts = {"net": self.net, "critic": self.critic, "opt": self.optimizer, "critic_opt": self.critic_optimizer}
+        parts: dict[str, Any] = {
+            "net": self.net,
+            "critic": self.critic,
+            "opt": self.optimizer,
+            "critic_opt": self.critic_optimizer,
+        }
         state = {name: part.state_dict() for name, part in parts.items()}
         torch.save({**state, "average": self.average, "step": self.step, "recipe": asdict(self.recipe)}, f"{path}.tmp")
         os.replace(f"{path}.tmp", path)
@@ -199,7 +204,7 @@ def train(data: ClipSet, faces: Path, output: Path, recipe: Recipe) -> Trainer:
 
 def _tower(data: ClipSet, output: Path, recipe: Recipe) -> nn.Module:
     path = output / "audio_tower.pt"
-    tower = build("wavsyncswap", width=recipe.width, px=recipe.px).audio_encoder
+    tower: nn.Module = WavSyncSwap(recipe.width, recipe.px).audio_encoder
     if path.exists():
         tower.load_state_dict(torch.load(path, weights_only=True))
         return tower

@@ -9,14 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
+
 from models.faces import Detector, load_detector
+from models.generator import load_generator
 from models.identity import FaceEmbedding, Recogniser, average_embeddings, load_recogniser
 from models.pipeline import SwapOptions, SwapReport, talking_swap
 from models.tracks import Selection
 from models.video import StillImage, VideoFile
-from tqdm import tqdm
-
-from models.generator import load_generator
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from models.identity import FaceEmbedding, load_recogniser
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from models.generator import Generator, load_generator
+from models.identity import FaceEmbedding, load_recogniser
 
 from .batches import aligned_faces, arcface_matrix
 from .clips import MARGIN, STORED, Clip, ClipSet, load_clips
@@ -95,7 +95,7 @@ def onnx_judge(path: Path) -> Embed:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    mean, deviation = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
     def embed(faces: Tensor) -> Tensor:
         planes = ((faces.permute(0, 2, 3, 1).numpy() - mean) / deviation).transpose(0, 3, 1, 2)

@@ -8,10 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from models.identity import Recogniser
 from torch import Tensor
 
 from models import geometry
+from models.identity import Recogniser
 
 from .batches import SourceBank, aligned_faces, arcface_matrix
 from .clips import MARGIN, Clip, ClipSet

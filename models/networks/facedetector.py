@@ -60,13 +60,11 @@ class FaceDetector(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in (64, 96, 128))
         self.smooth = nn.ModuleList(ConvBlock(width, width, 3, 1, 1) for _ in STRIDES)
-        self.head = nn.Sequential(
-            ConvBlock(width, width, 3, 1, 1), ConvBlock(width, width, 3, 1, 1), nn.Conv2d(width, 15, 3, 1, 1)
-        )
+        last = nn.Conv2d(width, 15, 3, 1, 1)
+        self.head = nn.Sequential(ConvBlock(width, width, 3, 1, 1), ConvBlock(width, width, 3, 1, 1), last)
         self.refiner = LandmarkRefiner()
         # A face is rare: starting at a score of 1 % keeps the first steps from drowning in false alarms.
-        nn.init.zeros_(self.head[-1].bias)
-        self.head[-1].bias.data[0] = -4.6
+        last.bias = nn.Parameter(torch.tensor([-4.6] + [0.0] * 14))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Raw maps.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class WavSyncSwap(nn.Module):
         downs = 3 if stride8 else math.ceil(math.log2(px / 16))
         widths = [max(preset.bottleneck >> level, preset.narrowest) for level in range(downs + 1)]  # bottleneck first
         style_dim = preset.style_dim or id_dim
-        self.config = {"width": width, "px": px, "skips": skips, "stride8": stride8, "id_dim": id_dim}
+        self.config: dict[str, Any] = {"width": width, "px": px, "skips": skips, "stride8": stride8, "id_dim": id_dim}
         self.px = px
 
         self.audio_encoder = audio_tower(preset.audio_width)
@@ -107,8 +108,10 @@ class WavSyncSwap(nn.Module):
             List of [B, 2, C, 1, 1], in the order `modulated` takes them.
         """
         vector = self.style_projection(embedding)
-        result = [style for block in self.identity_blocks for style in block.styles(vector)]
-        return result + [skip.style(vector) for skip in self.skips]
+        blocks = cast("list[IdentityBlock]", self.identity_blocks)
+        skips = cast("list[IdentitySkip]", self.skips)
+        result = [style for block in blocks for style in block.styles(vector)]
+        return result + [skip.style(vector) for skip in skips]
 
     def modulated(self, crops: Tensor, mel: Tensor, styles: list[Tensor]) -> Tensor:
         """Forward pass with styles computed beforehand; shapes as in `forward`."""
@@ -117,7 +120,7 @@ class WavSyncSwap(nn.Module):
         for layer in self.face_encoder:
             x = layer(x)
             features.append(x)
-        for i, block in enumerate(self.identity_blocks):
+        for i, block in enumerate(cast("list[IdentityBlock]", self.identity_blocks)):
             x = block.modulated(x, styles[2 * i], styles[2 * i + 1])
         sound = self.audio_map(self.audio_encoder(mel))
         x = self.fuse(torch.cat([x, sound], 1))

@@ -10,6 +10,7 @@ import argparse
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ def compose(
     Returns:
         uint8 [256, 256, 3] RGB; float32 [10, 15]: kind (1 face, -1 ignore, 0 nothing), box, landmarks in pixels.
     """
-    canvas = _background(random, empty)
+    canvas: NDArray[Any] = _background(random, empty)
     labels = np.zeros((MOST_FACES, 15), np.float32)
     count = int(random.choice([0, 1, 2, 3, 5], p=[0.08, 0.47, 0.2, 0.15, 0.1]))
     for _ in range(count):
@@ -65,19 +66,20 @@ def compose(
         if len(picture.boxes):
             canvas, labels = _paste(random, canvas, labels, picture, alone=count == 1)
     if random.random() < 0.3:
-        x, y, w, h = random.integers(0, SIDE, 4) // (1, 1, 4, 4)
+        x, y, w, h = (random.integers(0, SIDE, 4) // (1, 1, 4, 4)).tolist()
         canvas[y : y + h, x : x + w] = random.integers(0, 256, 3)
     return _recolour(random, canvas), labels
 
 
-def _background(random: np.random.Generator, empty: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _background(random: np.random.Generator, empty: list[NDArray[np.uint8]]) -> NDArray[Any]:
     if random.random() < 0.3:
         cells = int(random.integers(1, 33))
         noise = random.integers(0, 256, (cells, cells, 3)).astype(np.uint8)
         return cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC if random.random() < 0.7 else 0)
     source = empty[random.integers(len(empty))]
     scale = np.exp(random.uniform(np.log(0.3), np.log(2)))
-    matrix = cv2.getRotationMatrix2D((source.shape[1] / 2, source.shape[0] / 2), random.uniform(-30, 30), scale)
+    centre = (source.shape[1] / 2, source.shape[0] / 2)
+    matrix: NDArray[Any] = cv2.getRotationMatrix2D(centre, random.uniform(-30, 30), scale)
     matrix[:, 2] += SIDE / 2 - np.array(source.shape[1::-1]) / 2 + random.uniform(-60, 60, 2)
     return cv2.warpAffine(source, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
 
@@ -96,7 +98,8 @@ def _paste(
     place = random.uniform(min(size * 0.4, SIDE / 2), max(SIDE - size * 0.4, SIDE / 2), 2)
     matrix = np.column_stack([linear, place - linear @ ((box[:2] + box[2:]) / 2)])
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    source, prescale = picture.image, 1.0
+    source: NDArray[Any] = picture.image
+    prescale = 1.0
     if scale < 0.5:  # area averaging first: warping alone would alias
         prescale = 2 * scale
         source = cv2.resize(source, None, fx=prescale, fy=prescale, interpolation=flags)
@@ -138,7 +141,9 @@ def _label(labels: NDArray, picture: Picture, matrix: NDArray, flip: bool, mask:
 
 
 def _recolour(random: np.random.Generator, canvas: NDArray) -> NDArray[np.uint8]:
-    x = canvas.astype(np.float32) * np.exp(random.normal(0, 0.15, 3) + random.normal(0, 0.25)) + random.normal(0, 12)
+    x: Any = canvas.astype(np.float32) * np.exp(random.normal(0, 0.15, 3) + random.normal(0, 0.25)) + random.normal(
+        0, 12
+    )
     if random.random() < 0.15:
         x = np.repeat(x.mean(2, keepdims=True), 3, 2)
     if random.random() < 0.3:
@@ -147,7 +152,7 @@ def _recolour(random: np.random.Generator, canvas: NDArray) -> NDArray[np.uint8]
     x = x.clip(0, 255).astype(np.uint8)
     if random.random() < 0.3:
         x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 90))])[1], 1)
-    return x
+    return np.asarray(x, np.uint8)
 
 
 def refiner_sample(random: np.random.Generator, picture: Picture) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

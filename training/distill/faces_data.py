@@ -75,7 +75,7 @@ def read_photos(data: Path) -> list[Picture]:
     held_out = set(several[1::4])
     pictures = []
     for row in rows:
-        image = cv2.imread(str(data / "faces" / row["file"]))[:, :, ::-1]
+        image = np.asarray(cv2.imread(str(data / "faces" / row["file"])))[:, :, ::-1]
         box = np.array(row["face_box"].split(), np.float32).reshape(1, 4)
         points = np.array(row["kps5"].split(), np.float32).reshape(1, 5, 2)
         pictures.append(
@@ -156,7 +156,8 @@ def read_scenes(data: Path, seconds: float) -> list[Picture]:
         every = max(1, round(Fraction(row["fps"]) * Fraction(seconds)))
         for _, frame in read_frames(data / "scenes" / row["file"], every):
             scale = min(1.0, 960 / max(frame.shape[:2]))
-            image = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+            smaller = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+            image = np.asarray(smaller, np.uint8)
             boxes, scores, points = teacher.detect(Image.fromarray(image), landmarks=True)
             if boxes is None:
                 boxes, scores, points = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))

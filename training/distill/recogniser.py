@@ -45,7 +45,7 @@ class Teacher:
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Aligned crops uint8 [N, 112, 112, 3] RGB -> unit vectors [N, 128]."""
-        mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+        mean, deviation = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
         planes = ((crops / np.float32(255) - mean) / deviation).transpose(0, 3, 1, 2)
         out = []
         for plane in planes:
@@ -307,7 +307,7 @@ def main(arguments: list[str] | None = None) -> None:
         target=fill_pool, args=(canvases, groups, teacher, pool, targets, count, options.seed + 1), daemon=True
     )
     producer.start()
-    network = IResNet(BLOCKS, width=WIDTH, dim=DIM).to(memory_format=torch.channels_last)
+    network = IResNet(BLOCKS, width=WIDTH, dim=DIM)
     if options.start:
         load_into(network, load_weights(options.start)[0], options.start.name)
     while int(count) < 10 * options.batch:
