@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from . import blend, geometry, timing
 from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
+from .face_track import FaceTrack
 from .identity import check_embedding
-from .tracks import FaceTrack, Selection, track_faces
+from .tracks import Selection, track_faces
 from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
 
@@ -65,7 +66,7 @@ class SwapReport:
     remarks: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join((f"{self.frames} frames written", self.track.report(), *self.remarks))
+        return "\n".join((f"{self.frames} frames written", *self.remarks))
 
 
 def talking_swap(
@@ -110,8 +111,7 @@ def talking_swap(
 
     mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
     driven = driving_mel(mel, options.speech_gate, options.audio_offset)
-    fitted = None if audio is None else (timing.fit_audio(audio[0], audio[1], plan.audio_seconds), audio[1])
-    with VideoWriter(output, info.width, info.height, info.fps, fitted) as writer:
+    with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
         chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
         track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
         for start in range(0, plan.frames, options.chunk):
@@ -121,7 +121,7 @@ def talking_swap(
             windows = open_ended_windows(driven, stop - start, info.fps, generator.mel_lag, start)
             writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options))
             step(needed + stop, total)
-    remarks = [plan.message, *info.notes, *_advice(track, generator.px)]
+    remarks = [track.report(generator.px), plan.message, *info.notes]
     if audio is None:
         remarks.append("No sound: the lips rest and the result has no audio track.")
     return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))
@@ -195,13 +195,3 @@ def _reported(chunks: Iterator[NDArray[np.uint8]], step: Progress, total: int) -
         yield chunk
         done += len(chunk)
         step(min(done, total), total)
-
-
-def _advice(track: FaceTrack, px: int) -> list[str]:
-    sides = 1 / np.hypot(track.matrices[track.present, 0, 0], track.matrices[track.present, 1, 0])
-    if not len(sides) or np.median(sides) <= 1.5 * px:
-        return []
-    return [
-        f"The face crop is about {np.median(sides):.0f} px wide and the generator makes {px} px: the result is "
-        "softer than the frame. Use the composable nodes with a face restorer between Generate and Paste Back."
-    ]

@@ -123,9 +123,11 @@ def fit_audio(waveform: Any, rate: int, seconds: Fraction) -> NDArray[np.float32
         seconds: wanted length.
 
     Returns:
-        float32 [C, round(seconds * rate)].
+        float32 [C, round(seconds * rate)]; shares the input's memory where it need not be padded.
     """
     samples = torch.as_tensor(waveform).detach().cpu().float().numpy()
     samples = samples[None] if samples.ndim == 1 else samples
     wanted = round(seconds * rate)
+    if samples.shape[1] >= wanted:
+        return samples[:, :wanted]
     return np.pad(samples[:, :wanted], ((0, 0), (0, max(0, wanted - samples.shape[1]))))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .resample import resample, to_float
@@ -196,6 +195,7 @@ class VideoWriter:
         while self._samples < due and (last or due - self._samples >= BLOCK):
             stop = min(due, self._samples + BLOCK)
             block = fit_audio(self._sound[:, self._samples : stop], 1, Fraction(stop - self._samples))
+            block = np.ascontiguousarray(block.clip(-1, 1))
             frame = av.AudioFrame.from_ndarray(block, "fltp", LAYOUTS[len(block)])
             frame.sample_rate, frame.pts, frame.time_base = self._rate, self._samples, Fraction(1, self._rate)
             self._mux(self._audio.encode(frame))
@@ -218,4 +218,4 @@ def _encodable(waveform: Any, rate: int) -> tuple[NDArray[np.float32], int]:
         samples = samples.mean(0, keepdim=True)
     if rate not in AAC_RATES:
         samples, rate = resample(samples, rate, FALLBACK_RATE), FALLBACK_RATE
-    return np.ascontiguousarray(torch.clamp(samples, -1, 1).numpy()), rate
+    return samples.numpy(), rate

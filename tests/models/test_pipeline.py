@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from models.audio import load_mel, mel_windows
+from models.pipeline import SwapOptions, talking_swap
+from models.video import FrameArray, StillImage, VideoFile
+from models.video_writer import VideoWriter
+from tests.models.swapping import DiscDetector, Painter, clip, embedding, generator, speech
+
+pytest.importorskip("av")
+pytest.importorskip("cv2")
+
+
+@pytest.fixture
+def swap(tmp_path):
+    """Runs the job on a source; returns the report and the result as a VideoFile."""
+
+    def run(source, audio=None, detector=None, progress=None, generator=None, **options):
+        output = tmp_path / "out.mp4"
+        report = talking_swap(
+            source,
+            audio,
+            embedding(),
+            output,
+            generator=generator or Painter(),
+            detector=detector or DiscDetector(),
+            options=SwapOptions(**{"colour_match": "off", **options}),
+            progress=progress,
+        )
+        return report, VideoFile(output)
+
+    return run
+
+
+def middles(frames: np.ndarray) -> np.ndarray:
+    """Mean colour of each frame's middle, where the face is: red as it was, green as the painter left it."""
+    height, width = frames.shape[1] // 2, frames.shape[2] // 2
+    return frames[:, height - 4 : height + 4, width - 4 : width + 4].mean((1, 2))
+
+
+def painted(video: VideoFile) -> np.ndarray:
+    """Which frames show a new face."""
+    colours = middles(video.read(0, video.info.frames))
+    return colours[:, 1] - colours[:, 0] > 25
+
+
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60)])
+def test_a_file_keeps_its_frames_rate_and_sound(swap, tmp_path, fps):
+    frames = clip(33)
+    with VideoWriter(tmp_path / "in.mp4", 160, 120, fps, speech(3, 44100, 2)) as writer:
+        writer.write(frames)
+    with VideoFile(tmp_path / "in.mp4") as source:
+        report, result = swap(source, source.audio())
+    assert report.frames == result.info.frames == 33
+    assert result.info.fps == fps
+    samples, rate = result.audio()
+    assert (len(samples), rate) == (2, 44100)
+    assert samples.shape[1] == round(33 / fps * 44100)
+    made = result.read(0, 33)
+    assert painted(result).all()
+    corner = np.abs(made[:, :20, :20].astype(int) - frames[:, :20, :20]).mean()
+    assert corner < 4  # the rest was only coded
+
+
+def test_absent_frames_stay_as_they_were_and_indexes_do_not_shift(swap):
+    absent = (0, 1, 12, 13, 14, 15, 16, 29)
+    frames = clip(30, absent=absent)
+    report, result = swap(FrameArray(frames, 25), speech(1.2), chunk=7)
+    assert report.track.absent_ranges() == [(0, 1), (12, 16), (29, 29)]
+    for piece in ("0-1", "12-16", "29"):
+        assert piece in str(report)
+    assert np.flatnonzero(~painted(result)).tolist() == list(absent)
+
+
+def test_chunks_do_not_change_the_result(swap):
+    source, sound = FrameArray(clip(20), 25), speech(0.8)
+    whole = swap(source, sound, chunk=32)[1].read(0, 20)
+    for chunk in (1, 3, 16):
+        detector = DiscDetector()
+        parts = swap(source, sound, detector, chunk=chunk)[1].read(0, 20)
+        assert np.array_equal(parts, whole)
+        assert detector.most == min(chunk, 20)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(50)])
+@pytest.mark.parametrize("lag", [0, -1])
+def test_every_frame_hears_its_own_moment(swap, fps, lag):
+    painter = Painter()
+    painter.mel_lag = lag
+    sound = speech(2, 44100)
+    count = round(2 * fps)
+    _, result = swap(FrameArray(clip(count), fps), sound, generator=painter, chunk=9)
+    windows = mel_windows(load_mel(*sound).values.T, count, fps, lag)
+    expected = 255 * Painter.greens(windows).numpy()
+    found = middles(result.read(0, count))[:, 1]
+    inside = slice(0, count - round(fps / 5) - 1)  # windows past the end hear silence in the pipeline
+    assert np.corrcoef(found[inside], expected[inside])[0, 1] > 0.99
+    assert np.abs(found - expected)[inside].max() < 6
+
+
+def test_lips_can_be_moved_and_rest_where_nobody_speaks(swap):
+    source, sound = FrameArray(clip(30), 25), speech(1.2)
+    base, later = (middles(swap(source, sound, audio_offset=o)[1].read(0, 30))[:, 1] for o in (0.0, 0.2))
+    assert np.abs(later[5:25] - base[:20]).mean() < 3
+    hum = (0.02 * np.random.default_rng(0).standard_normal((1, 19200)).astype(np.float32), 16000)
+    humming, gated = (middles(swap(source, hum, speech_gate=gate)[1].read(0, 30))[:, 1] for gate in (0.0, 1.0))
+    assert humming.min() > 70
+    assert gated.max() < 60  # 0.2 of 255
+
+
+def test_a_real_network(swap):
+    source, network = FrameArray(clip(8), 25), generator()
+    report, result = swap(source, speech(0.32), generator=network)
+    assert report.frames == result.info.frames == 8
+    assert np.abs(middles(result.read(0, 8)) - middles(source.read(0, 8))).max() > 3
+
+
+@pytest.mark.parametrize("policy, frames", [("pad", 10), ("cut", 10), ("loop", 25), ("bounce", 25), ("hold", 25)])
+def test_length_policies(swap, policy, frames):
+    source, detector = clip(10, absent=(0,)), DiscDetector()
+    report, result = swap(FrameArray(source, 25), speech(1), detector, length=policy, chunk=8)
+    assert result.info.frames == report.frames == frames
+    assert detector.seen == 10  # each source frame once, however often it is shown
+    assert policy in str(report)
+    order = {"loop": np.arange(25) % 10, "bounce": 9 - np.abs(9 - np.arange(25) % 18)}.get(policy, np.arange(frames))
+    order = np.minimum(order, 9)
+    assert np.array_equal(painted(result), order != 0)
+    assert result.audio()[0].shape[1] == 640 * frames
+
+
+def test_video_longer_than_the_sound_can_be_cut(swap):
+    detector = DiscDetector()
+    report, result = swap(FrameArray(clip(30), 25), speech(0.4), detector, length="cut")
+    assert report.frames == result.info.frames == 10
+    assert detector.seen == 10  # nothing is looked at that will not be shown
+
+
+def test_a_still_portrait_talks(swap):
+    detector = DiscDetector()
+    report, result = swap(StillImage(clip(1)[0], 25, Fraction(25)), speech(1), detector)
+    assert report.frames == result.info.frames == 25
+    assert detector.seen == 1
+    assert painted(result).all()
+    assert np.ptp(middles(result.read(0, 25))[:, 1]) > 20  # louder and quieter
+
+
+def test_no_sound_no_face_and_other_input(swap, tmp_path):
+    report, result = swap(FrameArray(clip(5), 25), None)
+    assert result.info.audio_rate is None
+    assert "No sound" in str(report)
+    report, result = swap(FrameArray(clip(5), 25), (np.zeros((1, 0), np.float32), 16000))
+    assert result.info.audio_rate is None
+    with pytest.raises(ValueError, match=r"disc.*0\.5"):
+        swap(FrameArray(clip(5, absent=tuple(range(5))), 25), speech(0.2))
+    with pytest.raises(ValueError, match="NaN"):
+        swap(FrameArray(clip(5), 25), (np.full((1, 100), np.nan, np.float32), 16000))
+    detector = DiscDetector()
+    with pytest.raises(ValueError, match="r2.*r1"):
+        talking_swap(
+            FrameArray(clip(5), 25), None, embedding("r2"), tmp_path / "x.mp4", generator=Painter(), detector=detector
+        )
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        talking_swap(
+            FrameArray(clip(5), 25), None, embedding(), tmp_path / "y" / "x.mp4", generator=Painter(), detector=detector
+        )
+    assert detector.seen == 0  # both are noticed before the long work
+
+
+@pytest.mark.parametrize(
+    "sound", [speech(0.5, 8000), speech(0.5, 48000, 6), speech(0.5, 192000)], ids=["8 kHz", "5.1", "192 kHz"]
+)
+def test_sounds_of_other_kinds(swap, sound):
+    report, result = swap(FrameArray(clip(13), 25), sound)
+    assert report.frames == 13
+    assert len(result.audio()[0]) == len(sound[0])
+
+
+@pytest.mark.parametrize("width, height", [(161, 121), (160, 121)])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_odd_sizes_and_other_channels(swap, width, height, channels):
+    frames = clip(3, width, height)
+    given = frames[..., :1] if channels == 1 else np.concatenate([frames, frames[..., :1]], -1)
+    if channels == 1:
+        with pytest.raises(ValueError, match="No face"):  # the disc is not red any more
+            swap(FrameArray(given, 25))
+        return
+    report, result = swap(FrameArray(given, 25))
+    assert (result.info.width, result.info.height) == (width + width % 2, height + height % 2)
+
+
+def test_one_frame(swap):
+    report, result = swap(FrameArray(clip(1), 25), speech(0.04))
+    assert report.frames == result.info.frames == 1
+
+
+def test_progress_counts_both_passes_and_may_interrupt(swap, tmp_path):
+    source, seen = FrameArray(clip(40), 25), []
+    swap(source, speech(1.6), progress=lambda done, total: seen.append((done, total)), chunk=16)
+    assert seen == [(16, 80), (32, 80), (40, 80), (56, 80), (72, 80), (80, 80)]
+    (tmp_path / "out.mp4").unlink()
+    for limit in (16, 56):
+
+        def stop(done: int, total: int, limit: int = limit) -> None:
+            if done >= limit:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            swap(source, speech(1.6), progress=stop, chunk=16)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_soft_result_is_announced(swap):
+    large = np.repeat(np.repeat(clip(2), 6, 1), 6, 2)
+
+    class Large(DiscDetector):
+        def detect(self, frames):
+            found = super().detect(frames[:, ::6, ::6])
+            return [[type(f)(f.box * 6, f.score, f.landmarks * 6) for f in faces] for faces in found]
+
+    report, _ = swap(FrameArray(large, 25), None, Large())
+    assert "softer" in str(report)
+    report, _ = swap(FrameArray(clip(2), 25), None, generator=generator())
+    assert "softer" not in str(report)
