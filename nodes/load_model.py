@@ -21,7 +21,8 @@ class LoadedModel:
 
     def ready(self) -> Any:
         """The generator with its weights on the computing device; the host may move them away again afterwards."""
-        comfy.model_management.load_models_gpu([self.patcher])
+        # Whole or not at all: the layers are plain ones, which the host cannot stream piece by piece.
+        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
         return self.generator
 
 

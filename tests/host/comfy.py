@@ -96,8 +96,11 @@ class Host:
         return error["exception_message"].strip()
 
     def forget(self) -> None:
-        """Press the host's button that unloads models and drops cached results; it acts between two prompts."""
-        assert self.post("/free", {"unload_models": True, "free_memory": True})[0] == 200
+        """Press the host's button that drops cached results and unloads models; it acts between two prompts.
+
+        One flag says both; of two flags the host sometimes sees the second only after the next prompt.
+        """
+        assert self.post("/free", {"free_memory": True})[0] == 200
         time.sleep(1)
 
     def saved(self, entry: dict[str, Any]) -> Path:

@@ -91,6 +91,54 @@ def test_streaming_keeps_count_and_exact_rate(host: Host, clips: list[str], inde
     assert abs(seconds - FRAMES / rate) < 0.1  # pad: the sound is cut to the video
 
 
+def test_streaming_takes_a_video_made_of_frames(host: Host, clips: list[str]) -> None:
+    """A VIDEO without a file behind it, at an NTSC rate, with the speech of the graph."""
+    graph = graphs.load("streaming_video")
+    graphs.find(graph, "LoadVideo")["file"] = clips[3]
+    graph["20"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}}
+    graph["21"] = {"class_type": "CreateVideo", "inputs": {"images": ["20", 0], "fps": ["20", 2], "audio": ["3", 0]}}
+    node = graphs.find(graph, "WSS_TalkingSwapVideo")
+    node["video"] = ["21", 0]
+    del node["audio"]
+    (saved,) = graphs.outputs(graph, host.run(graph), "SaveVideo")["images"]
+    count, rate, seconds = media.count_frames(host.saved(saved))
+    assert (count, rate) == (FRAMES, RATES[3])
+    assert seconds > 0
+
+
+def test_a_black_mask_protects_everything(host: Host, clips: list[str]) -> None:
+    graph = graphs.without_video(graphs.swap(clips[2], keep=("frames", "images", "mask")))
+    graph["60"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 360, "height": 360}}
+    graphs.find(graph, "WSS_PasteBack")["mask"] = ["60", 0]
+    host.run(graph)
+    frames, images, mask = (torch.load(host.base / "output" / f"{name}.pt") for name in ("frames", "images", "mask"))
+    assert torch.equal(frames, images)
+    assert mask.max() == 0
+
+
+def test_the_mask_of_face_crop_changes_nothing(host: Host, clips: list[str]) -> None:
+    kept = []
+    for mask in (None, ["7", 2]):
+        graph = graphs.without_video(graphs.swap(clips[2], keep=("images",)))
+        if mask is not None:
+            graphs.find(graph, "WSS_PasteBack")["mask"] = mask
+        host.run(graph)
+        kept.append(torch.load(host.base / "output" / "images.pt"))
+    assert torch.equal(*kept)
+
+
+def test_reference_face_is_followed(host: Host, clips: list[str]) -> None:
+    """The portrait that the clip was made from finds itself; another person does not."""
+    graph = graphs.without_video(graphs.swap(clips[2], keep=("images",)))
+    graph["61"] = {"class_type": "LoadImage", "inputs": {"image": "demo_portrait.png"}}
+    embed = graphs.find(graph, "WSS_ArcFaceEmbed")
+    graph["62"] = {"class_type": "WSS_ArcFaceEmbed", "inputs": {**embed, "image": ["61", 0]}}
+    graphs.find(graph, "WSS_FaceCrop")["reference"] = ["62", 0]
+    host.run(graph)
+    graphs.find(graph, "WSS_FaceCrop")["reference"] = ["8", 0]
+    assert "reference" in host.fail(graph)
+
+
 def test_running_changes_nothing_global(host: Host, clips: list[str]) -> None:
     look = {"1": {"class_type": "TestState", "inputs": {}}}
     before = json.loads(host.run(look)["1"]["state"][0])
