@@ -24,6 +24,8 @@ def network(**config):
     torch.manual_seed(0)
     net = build("wavsyncswap", width="small", **config).eval()
     for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            torch.nn.init.kaiming_normal_(module.weight)  # torch's default fades through 20 layers
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
