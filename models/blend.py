@@ -20,10 +20,11 @@ Floats = NDArray[np.float32]
 Rectangle = tuple[slice, slice]  # rows, columns
 
 COLOUR_MATCHES = ("off", "lab")
-ROUNDING = 0.25  # corner radius of the pasted area, in crop sides
+ROUNDING = 0.35  # corner radius of the pasted area, in crop sides: the corners beside the chin are background
 STATISTICS_SIDE = 96  # px of the small crops that colour statistics are taken from
 LEAST_SKIN = 64  # pixels of skin inside the frame below which colours are left alone
 GAIN = (0.7, 1.4)  # limits of the spread's correction: a blurry or noisy face must not be blown up
+SKIN_SPREAD = 4.0  # standard deviations from the skin's mean up to which the spread is corrected
 SHRINK = 1.25  # a crop this much larger than its place is averaged down before it is warped
 
 
@@ -177,7 +178,10 @@ def _match_colours(crop: Floats, frame: NDArray[Any], matrix: Matrices) -> Float
     made = cv2.resize(crop, side, interpolation=cv2.INTER_AREA if len(crop) > side[0] else cv2.INTER_LINEAR)
     wanted, found = (cv2.cvtColor(picture, cv2.COLOR_RGB2Lab)[skin] for picture in (original, made))
     gain = np.clip(wanted.std(0) / np.maximum(found.std(0), 1e-3), *GAIN)
-    lab = (cv2.cvtColor(crop, cv2.COLOR_RGB2Lab) - found.mean(0)) * gain + wanted.mean(0)
+    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2Lab)
+    # Stretched like skin, colours far from it (a blue wall, hair, teeth) would run away; they are only moved along.
+    reach = SKIN_SPREAD * found.std(0)
+    lab = lab + (wanted.mean(0) - found.mean(0)) + (gain - 1) * np.clip(lab - found.mean(0), -reach, reach)
     return np.asarray(np.clip(cv2.cvtColor(np.float32(lab), cv2.COLOR_Lab2RGB), 0, 1), np.float32)
 
 
