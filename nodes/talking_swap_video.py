@@ -129,7 +129,6 @@ class TalkingSwapVideo(io.ComfyNode):
         reference: Any = None,
     ) -> io.NodeOutput:
         """Collect the inputs, then hand over to the engine's pipeline."""
-        from ..models.identity import check_embedding
         from ..models.pipeline import SwapOptions, talking_swap
 
         source, sound = _open(video, portrait, still_fps, audio)
@@ -139,8 +138,6 @@ class TalkingSwapVideo(io.ComfyNode):
                     "There is no source identity. Connect a picture to 'face' or an embedding to 'embedding'."
                 )
             embedding, _, _ = embed_source(face, recogniser, detector, threshold, host.progress((0.0, 0.02)))
-        generator = model.ready()
-        check_embedding(embedding, generator.recogniser)  # before the first pass, not after it
         options = SwapOptions(
             selection=make_selection(face_order, face_index, select_frame, point_x, point_y, reference),
             smoothing=smoothing,
@@ -158,7 +155,7 @@ class TalkingSwapVideo(io.ComfyNode):
             sound,
             embedding,
             target,
-            generator=generator,
+            generator=model.ready(),
             detector=host.load_detector(detector, threshold),
             options=options,
             embed=host.tracking_recogniser(reference).embed_frames,
