@@ -12,6 +12,7 @@ from torch import Tensor
 SAMPLE_RATE = 16_000  # Hz
 # A long Kaiser-windowed sinc (spec 1.1): torchaudio's default filter moves the top mel bands by more than 1 of 8 units.
 ZERO_CROSSINGS, ROLLOFF, BETA = 64, 0.99, 14.769656459379492
+LARGEST_TABLE = 10_000_000
 _INTEGER_SCALE = {torch.uint8: 128, torch.int8: 128, torch.int16: 32768, torch.int32: 2147483648}
 
 
@@ -74,7 +75,9 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
         raise ValueError(f"Sample rates must be positive, got {source_rate} and {target_rate} Hz.")
     if source_rate == target_rate or waveform.shape[-1] == 0:
         return waveform
-    functional = _torchaudio()
+    # torchaudio's table grows with the product of the two rates over their common divisor: gigabytes for 44 099 Hz.
+    table = source_rate * target_rate // math.gcd(source_rate, target_rate) ** 2
+    functional = _torchaudio() if table <= LARGEST_TABLE else None
     if functional is None:
         return _scipy_resample(waveform, source_rate, target_rate)
     return functional.resample(
@@ -99,6 +102,7 @@ def _torchaudio() -> Any:
 
 def _scipy_resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     from scipy.signal import resample_poly
+    from scipy.special import i0
 
     divisor = math.gcd(source_rate, target_rate)
     up, down = target_rate // divisor, source_rate // divisor
@@ -106,6 +110,6 @@ def _scipy_resample(waveform: Tensor, source_rate: int, target_rate: int) -> Ten
     half = math.ceil(ZERO_CROSSINGS / step)
     crossings = np.arange(-half, half + 1) * step
     inside = np.clip(1 - (crossings / ZERO_CROSSINGS) ** 2, 0, None)
-    taps = np.sinc(crossings) * np.i0(BETA * np.sqrt(inside)) / np.i0(BETA) * step  # scipy multiplies by `up` itself
+    taps = np.sinc(crossings) * i0(BETA * np.sqrt(inside)) / i0(BETA) * step  # scipy multiplies by `up` itself
     out = resample_poly(waveform.double().numpy(), up, down, axis=-1, window=taps)
     return torch.from_numpy(np.ascontiguousarray(out)).float()

@@ -56,6 +56,18 @@ def test_length(rate):
         assert len(out) == -(-samples * 16000 // rate)
 
 
+@pytest.mark.parametrize("rate", [44099, 47999])
+def test_rates_without_a_common_divisor(rate):
+    """Their filter table in full would take gigabytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sound = speech_like(rate)
+    out = resample.resample(sound, rate, 16000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    inner = slice(800, -800)
+    assert (out - speech_like(16000))[inner].abs().max() < 5e-3
+
+
 def test_integers_channels_and_batches():
     sound = (speech_like(16000) * 32767).to(torch.int16)
     expected = sound.float() / 32768
