@@ -42,6 +42,7 @@ class BuiltinDetector:
         load_into(network, {key: value.float() for key, value in state.items()}, WEIGHTS)
         self.network = network.eval().requires_grad_(False).to(device)
         self.name, self.threshold, self.long_side = "builtin", threshold, long_side
+        self.sizes = (long_side, SECOND_LOOK)  # px, named where nothing is found
 
     @torch.inference_mode()
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Detection]]:

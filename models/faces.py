@@ -17,16 +17,20 @@ BUILTIN = "builtin"
 DEFAULT_THRESHOLD = 0.5
 MARGINS = (0.0, 0.5, 1.0)  # grey borders tried around a portrait, in shares of its longer side
 SCRFD_SIDE = 640  # px, the size SCRFD was trained at
+CPU_PROVIDER = "CPUExecutionProvider"
+GPU_PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
 
 
 @dataclass(frozen=True, eq=False)
 class Detection:
     """One face in one frame.
 
+    Coordinates are pixel positions (the middle of column j is j): add 0.5 for `geometry`'s continuous ones.
+
     Attributes:
-        box: float32 [4], x1 y1 x2 y2 in pixels, forehead to chin.
+        box: float32 [4], x1 y1 x2 y2, forehead to chin.
         score: 0..1.
-        landmarks: float32 [5, 2] pixels: left eye, right eye, nose tip, left and right mouth corner, as in the image.
+        landmarks: float32 [5, 2]: left eye, right eye, nose tip, left and right mouth corner, as in the image.
     """
 
     box: NDArray[np.float32]
@@ -63,13 +67,16 @@ class InsightFaceDetector:
     Args:
         path: the pack's `det_*.onnx`.
         threshold: least score, 0..1.
+        device: torch device; on any but the CPU, onnxruntime's GPU is used if it has one that works.
 
     Raises:
         RuntimeError: insightface or onnxruntime is not installed.
-        ValueError: the file is no SCRFD model.
+        ValueError: the file is no SCRFD model, or one without landmarks.
     """
 
-    def __init__(self, path: Path, threshold: float = DEFAULT_THRESHOLD) -> None:
+    sizes = (SCRFD_SIDE,)  # px that frames are fitted into
+
+    def __init__(self, path: Path, threshold: float = DEFAULT_THRESHOLD, device: str = "cpu") -> None:
         try:
             import onnxruntime
             from insightface.model_zoo.scrfd import SCRFD
@@ -78,24 +85,25 @@ class InsightFaceDetector:
                 f"Reading {path.name} needs the packages insightface and onnxruntime ({error}). Install them, or "
                 "choose the builtin detector, which needs neither."
             ) from error
-        available = onnxruntime.get_available_providers()
-        providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+        usable = set(onnxruntime.get_available_providers()) if device != "cpu" else set()
+        providers = [*(provider for provider in GPU_PROVIDERS if provider in usable), CPU_PROVIDER]
         try:
             session = onnxruntime.InferenceSession(str(path), providers=providers)
             self._model: Any = SCRFD(model_file=str(path), session=session)
         except Exception as error:  # onnxruntime's own exception types share no base class
             raise ValueError(f"{path} is not a readable SCRFD detector ({error}). Fetch the pack again.") from error
+        if not self._model.use_kps:
+            raise ValueError(f"{path} finds boxes but no landmarks. Use a detector of a pack, such as buffalo_l's.")
         self.name, self.threshold = path.stem, threshold
-        self._model.prepare(-1 if providers[0] == "CPUExecutionProvider" else 0, input_size=(SCRFD_SIDE,) * 2)
-        self._model.det_thresh = threshold
-        log.info("%s runs on %s", path.name, session.get_providers()[0])
+        active = session.get_providers()[0]  # onnxruntime itself falls back where a GPU provider cannot start
+        self._model.prepare(-1 if active == CPU_PROVIDER else 0, input_size=(SCRFD_SIDE,) * 2, det_thresh=threshold)
+        log.info("%s runs on %s", path.name, active)
 
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Detection]]:
         """Faces of every frame; see `Detector.detect`."""
         result = []
         for frame in frames:
             boxes, points = self._model.detect(np.ascontiguousarray(frame[..., ::-1]), input_size=(SCRFD_SIDE,) * 2)
-            points = np.zeros((0, 5, 2)) if points is None else points
             found = [
                 Detection(np.float32(box[:4]), float(box[4]), np.float32(five))
                 for box, five in zip(boxes, points, strict=True)
@@ -127,7 +135,7 @@ def load_detector(name: str | Path = BUILTIN, device: str = "cpu", threshold: fl
 
     Args:
         name: "builtin", or the path of an insightface pack folder or of a `det_*.onnx`.
-        device: torch device of the built-in detector; insightface takes the GPU when onnxruntime has one.
+        device: torch device; see `InsightFaceDetector` for what onnxruntime makes of it.
         threshold: least score, 0..1.
 
     Raises:
@@ -145,7 +153,7 @@ def load_detector(name: str | Path = BUILTIN, device: str = "cpu", threshold: fl
             f"There is no face detector at {path}: expected an insightface pack folder with a det_*.onnx, or such a "
             "file. Choose builtin, or fetch the pack with `python install.py --fetch buffalo_l`."
         )
-    return InsightFaceDetector(models[0], threshold)
+    return InsightFaceDetector(models[0], threshold, device)
 
 
 def largest_face(image: NDArray[np.uint8], detector: Detector) -> Detection:
@@ -158,15 +166,17 @@ def largest_face(image: NDArray[np.uint8], detector: Detector) -> Detection:
     Raises:
         ValueError: no face at any of the sizes tried.
     """
+    tried = []
     for share in MARGINS:
         margin = round(share * max(image.shape[:2]))
         padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=127) if margin else image
+        tried.append(f"{padded.shape[1]} x {padded.shape[0]}")
         faces = detector.detect(padded[None])[0]
         if faces:
             best = max(faces, key=lambda face: face.area)
             return Detection(best.box - np.float32(margin), best.score, best.landmarks - np.float32(margin))
-    height, width = image.shape[:2]
     raise ValueError(
-        f"No face found in the {width} x {height} px picture by {detector.name} at threshold {detector.threshold:g}, "
-        "also not with a border added. Use a picture with one clear, upright face, or lower the threshold."
+        f"No face found by the detector {detector.name} at threshold {detector.threshold:g} in the picture of "
+        f"{tried[0]} px, also not with a grey border ({' and '.join(tried[1:])} px). Use a picture with one clear, "
+        "upright face, or lower the threshold."
     )

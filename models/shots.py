@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 THUMBNAIL = (32, 18)  # px; small enough for hands and heads to count little
 FLOOR = 0.02  # standard deviation (of 0..1) below which a picture counts as flat
 SURE, LIKELY = 0.4, 0.2  # change (0 equal, 1 unrelated); real cuts measured 0.80 to 0.96, movement at most 0.29
-SURE_RATIO, LIKELY_RATIO = 3.0, 10.0  # how far a cut stands out from the changes around it
+SURE_RATIO, LIKELY_RATIO = 2.0, 10.0  # how far a cut stands out from the changes around it
 REACH = 4  # frames on each side that a change is compared with
 
 

@@ -74,6 +74,25 @@ def test_insightface_pack_is_found_and_read(scrfd, tmp_path):
     assert only.score == pytest.approx(0.9)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_cannot_start_is_no_failure(scrfd, monkeypatch):
+    import onnxruntime
+
+    names = [*faces.GPU_PROVIDERS, faces.CPU_PROVIDER]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    assert len(faces.load_detector(scrfd, device="other:0").detect(np.zeros((1, 64, 64, 3), np.uint8))[0]) == 1
+
+
+def test_a_detector_without_landmarks_is_refused(scrfd):
+    import onnx
+
+    model = onnx.load(scrfd / "det_x.onnx")
+    del model.graph.output[6:]
+    onnx.save(model, scrfd / "det_x.onnx")
+    with pytest.raises(ValueError, match="no landmarks"):
+        faces.load_detector(scrfd)
+
+
 def test_threshold_reaches_insightface(scrfd):
     assert faces.load_detector(scrfd, threshold=0.95).detect(np.zeros((1, 64, 64, 3), np.uint8)) == [[]]
 
@@ -111,6 +130,6 @@ def test_tight_portraits_are_looked_at_with_a_border():
 
 def test_no_face_says_what_was_tried():
     detector = Scripted(lambda frame: [])
-    with pytest.raises(ValueError, match=r"80 x 100 px.*scripted.*0\.5"):
+    with pytest.raises(ValueError, match=r"scripted at threshold 0\.5 .* 80 x 100 px.*180 x 200 and 280 x 300 px"):
         faces.largest_face(np.zeros((100, 80, 3), np.uint8), detector)
     assert len(detector.sizes) == 3
