@@ -52,7 +52,7 @@ class SwapOptions:
     feather: float = 0.05
     colour_match: str = "lab"
     length: str = "pad"
-    speech_gate: float = 0.0
+    speech_gate: float = 1.0
     audio_offset: float = 0.0
     chunk: int = 16
 

@@ -100,6 +100,7 @@ def infer(args: argparse.Namespace) -> SwapReport:
             generator=generator,
             detector=detector,
             options=options,
+            embed=recogniser.embed_frames,  # a face keeps its identity across cuts
             progress=move,
         )
 
@@ -152,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument(
         "--speech-gate",
         type=float,
-        default=0.0,
+        default=1.0,
         help="close the mouth where nobody speaks, 0 = off .. 1 (default %(default)s)",
     )
     look.add_argument(
