@@ -23,7 +23,7 @@ JOIN_LOOKS = 0.35  # difference of looks up to which it may be the same face
 DIFFERENT_PERSON = 0.2  # cosine of identity embeddings below which nothing is joined
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Sighting:
     """One detection, as numbers.
 
@@ -32,7 +32,7 @@ class Sighting:
         box: float64 [4] x1 y1 x2 y2 in pixels.
         score: 0..1.
         landmarks: float32 [5, 2] pixels.
-        look: small normalised colour picture of the face, flat; tells two people in one shot apart.
+        look: small normalised colour picture of the face, flat float16; tells two people in one shot apart.
         identity: unit embedding, or None where it was not computed.
     """
 
@@ -40,7 +40,7 @@ class Sighting:
     box: NDArray[np.float64]
     score: float
     landmarks: NDArray[np.float32]
-    look: NDArray[np.float32]
+    look: NDArray[np.floating]
     identity: NDArray[np.float32] | None = None
 
     @property
@@ -60,7 +60,7 @@ class Tracklet:
 
     sightings: dict[int, Sighting] = field(default_factory=dict)
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
-    look: NDArray[np.float32] | None = None
+    look: NDArray[np.floating] | None = None
     embeddings: NDArray[np.float64] | None = None
     peak: float = 0.0  # best detection score
 
@@ -91,7 +91,8 @@ class Tracklet:
             speed = (sighting.box - last.box) / (sighting.frame - last.frame)
             rate = 1.0 if len(self.sightings) == 1 else SPEED_UPDATE
             self.speed = self.speed + rate * (speed - self.speed)
-        self.look = sighting.look if self.look is None else self.look + LOOK_UPDATE * (sighting.look - self.look)
+        look = sighting.look.astype(np.float32)
+        self.look = look if self.look is None else self.look + LOOK_UPDATE * (look - self.look)
         if sighting.identity is not None:
             known = np.zeros(len(sighting.identity)) if self.embeddings is None else self.embeddings
             self.embeddings = known + sighting.identity
@@ -107,7 +108,7 @@ def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return both / area if area > 0 else 0.0
 
 
-def difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """Mean distance of two looks; about 0.1 for the same face, 0.4 and more for another one."""
     return float(np.abs(a - b).mean())
 

@@ -281,15 +281,15 @@ def _usable(face: Detection) -> bool:
     return bool(np.isfinite(face.landmarks).all() and np.linalg.norm(np.ptp(face.landmarks, axis=0)) > 2)
 
 
-def _look(frame: NDArray[np.uint8], face: Detection) -> NDArray[np.float32]:
-    """The face in LOOK_SIDE pixels of mean 0 and unit contrast, float32, flat."""
+def _look(frame: NDArray[np.uint8], face: Detection) -> NDArray[np.float16]:
+    """The face in LOOK_SIDE pixels of mean 0 and unit contrast, flat."""
     import cv2
 
     limits = np.array(frame.shape[1::-1])
     x0, y0 = np.clip(np.floor(face.box[:2]), 0, limits - 1).astype(int)
     x1, y1 = np.clip(np.ceil(face.box[2:]), (x0 + 1, y0 + 1), limits).astype(int)
     small = cv2.resize(frame[y0:y1, x0:x1], (LOOK_SIDE,) * 2, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    return (small - small.mean()) / (small.std() + 12)
+    return ((small - small.mean()) / (small.std() + 12)).astype(np.float16)
 
 
 def _distance(sighting: Sighting, point: NDArray[np.floating]) -> float:
