@@ -123,7 +123,6 @@ class Trainer:
         self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
         with torch.autocast("cpu", torch.bfloat16):
             generated = self.run_net(batch.crops, batch.mel, batch.source)
-        self.critic.requires_grad_(False)
         losses = self.generator_losses(batch, generated, adversarial)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.stack(list(losses.values())).sum()
@@ -133,8 +132,9 @@ class Trainer:
             raise RuntimeError(f"Loss is {total.item()} in step {self.step}: {losses}. Lower lr and resume.")
         self.optimizer.step()
         if adversarial or self.step >= recipe.gan_start - 100:  # the critic gets a short head start
-            self.critic.requires_grad_(True)
             losses["critic"] = self.critic_loss(batch.truth, generated)
+            # The generator's backward pass left gradients here. Switching requires_grad off and on instead would be
+            # cheaper, but a compiled critic keeps what it saw first.
             self.critic_optimizer.zero_grad(set_to_none=True)
             losses["critic"].backward()
             self.critic_optimizer.step()
