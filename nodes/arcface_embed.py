@@ -46,11 +46,11 @@ class ArcFaceEmbed(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "threshold",
-                    default=0.5,
+                    default=0.6,
                     min=0.05,
                     max=0.99,
                     step=0.01,
-                    tooltip="Least detection score, 0 to 1. Default 0.5. Lower it for difficult pictures.",
+                    tooltip="Least detection score, 0 to 1. Default 0.6. Lower it for difficult pictures.",
                 ),
             ],
             outputs=[

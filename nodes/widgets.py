@@ -26,12 +26,12 @@ def selection_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "threshold",
-            default=0.5,
+            default=0.6,
             min=0.05,
             max=0.99,
             step=0.01,
             tooltip=(
-                "Least detection score, 0 to 1. Default 0.5. Lower finds small, blurred or turned faces and more that"
+                "Least detection score, 0 to 1. Default 0.6. Lower finds small, blurred or turned faces and more that"
                 " are none; higher the reverse."
             ),
         ),

@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     face.add_argument(
         "--threshold",
         type=float,
-        default=0.5,
+        default=0.6,
         help="detector score from which a face counts, 0..1 (default %(default)s)",
     )
     look = parser.add_argument_group("result")
