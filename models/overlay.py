@@ -10,7 +10,14 @@ from .geometry import invert
 
 PRESENT, POINTS, ABSENT = (80, 255, 120), (255, 210, 60), (255, 60, 60)  # RGB
 UNIT_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+LONGEST = 480  # px of a preview: enough to see a wrong face, small enough for a long clip
 SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
+
+
+def preview_size(width: int, height: int) -> tuple[int, int]:
+    """Even (width, height) of the preview of a frame."""
+    scale = min(1.0, LONGEST / max(width, height))
+    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
 
 def draw_track(

@@ -10,7 +10,6 @@ import torch
 from comfy_api.latest import io
 
 from . import host, values
-from .overlay import overlay_size, paint_track
 from .widgets import make_selection, selection_inputs
 
 
@@ -103,11 +102,12 @@ class FaceCrop(io.ComfyNode):
     ) -> io.NodeOutput:
         """Track, then cut chunk by chunk."""
         from ..models.geometry import warp_crops
+        from ..models.overlay import draw_track, preview_size
         from ..models.tracks import track_faces
 
         frames = values.rgb(images)
         count, height, width = frames.shape[:3]
-        preview = overlay_size(width, height)
+        preview = preview_size(width, height)
         pixels = size * size * 3 + height * width + preview[0] * preview[1] * 3
         values.require_memory(
             4 * count * pixels, host.free_memory(), f"Face Crop of {count} frames of {width}x{height}"
@@ -131,7 +131,8 @@ class FaceCrop(io.ComfyNode):
                 0, 1
             )
             masks[start:stop] = paste_mask(part)
-            overlay[start:stop] = paint_track(frames[start:stop], part, preview, start)
+            drawn = draw_track(values.to_uint8(frames[start:stop]), part, preview, start)
+            overlay[start:stop] = torch.from_numpy(drawn).float() / 255
             step(stop, count)
         return io.NodeOutput(host.result(crops), track, host.result(masks), host.result(overlay), track.report())
 

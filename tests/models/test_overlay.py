@@ -7,7 +7,7 @@ import pytest
 
 from models.face_track import FaceTrack
 from models.geometry import CROP_TEMPLATE, crop_matrices, invert
-from models.overlay import ABSENT, POINTS, PRESENT, UNIT_CORNERS, draw_track
+from models.overlay import ABSENT, POINTS, PRESENT, UNIT_CORNERS, draw_track, preview_size
 
 
 @pytest.fixture
@@ -46,3 +46,9 @@ def test_counts_must_agree(track):
     with pytest.raises(ValueError, match="2 frames and a track of 3"):
         draw_track(np.zeros((2, 150, 200, 3), np.uint8), track)
     assert len(draw_track(np.zeros((0, 150, 200, 3), np.uint8), track.slice(0, 0))) == 0
+
+
+def test_previews_are_small_and_even():
+    assert preview_size(1920, 1080) == (480, 270)
+    assert preview_size(333, 251) == (332, 250)
+    assert preview_size(1, 5000) == (2, 480)
