@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,9 +176,9 @@ def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:
     )
 
 
-def audio_seconds(audio: Sound) -> timing.Fraction:
+def audio_seconds(audio: Sound) -> Fraction:
     """Length of a sound in seconds, exact."""
-    return timing.Fraction(audio[0].shape[-1], audio[1])
+    return Fraction(audio[0].shape[-1], audio[1])
 
 
 def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
