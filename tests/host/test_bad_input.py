@@ -56,7 +56,9 @@ def test_face_absent_in_part_passes_through(host: Host) -> None:
     graph = graphs.without_video(graphs.swap("comes_late.mp4", keep=("frames", "images", "mask")))
     graph["50"] = graphs.text(["7", 4])
     result = host.run(graph)
-    frames, images, mask = (torch.load(host.base / "output" / f"{name}.pt") for name in ("frames", "images", "mask"))
+    frames, images, mask = (
+        torch.load(host.base / "output" / f"{name}.pt", weights_only=True) for name in ("frames", "images", "mask")
+    )
     assert torch.equal(frames[:3], images[:3])
     assert mask[:3].max() == 0
     assert not torch.equal(frames[4], images[4])
@@ -71,7 +73,9 @@ def test_two_faces_the_chosen_one_changes(host: Host) -> None:
         graph = graphs.without_video(graphs.swap("two_faces.mp4", keep=("frames", "images")))
         graphs.find(graph, "WSS_FaceCrop")["face_order"] = order
         host.run(graph)
-        frames, images = (torch.load(host.base / "output" / f"{name}.pt") for name in ("frames", "images"))
+        frames, images = (
+            torch.load(host.base / "output" / f"{name}.pt", weights_only=True) for name in ("frames", "images")
+        )
         assert torch.equal(frames[:, :, kept], images[:, :, kept]), order
         assert not torch.equal(frames[:, :, changed], images[:, :, changed]), order
 
@@ -121,7 +125,7 @@ def test_grey_and_rgba_frames(host: Host, channels: int) -> None:
     graphs.find(graph, "WSS_FaceCrop")["images"] = ["60", 0]
     graphs.find(graph, "WSS_PasteBack")["frames"] = ["60", 0]
     host.run(graph)
-    assert torch.load(host.base / "output" / "images.pt").shape == (3, 360, 360, 3)
+    assert torch.load(host.base / "output" / "images.pt", weights_only=True).shape == (3, 360, 360, 3)
 
 
 @pytest.mark.parametrize("name", ["rgba.png", "grey.png"])

@@ -56,7 +56,10 @@ def test_example_workflow(host: Host, name: str) -> None:
 def test_pixels_outside_the_mask_are_the_input(host: Host) -> None:
     graph = graphs.without_video(graphs.swap("demo_target.mp4", keep=("frames", "images", "mask", "crops")))
     host.run(graph)
-    kept = {name: torch.load(host.base / "output" / f"{name}.pt") for name in ("frames", "images", "mask", "crops")}
+    kept = {
+        name: torch.load(host.base / "output" / f"{name}.pt", weights_only=True)
+        for name in ("frames", "images", "mask", "crops")
+    }
     count = len(kept["frames"])
     assert kept["images"].shape == kept["frames"].shape
     assert kept["mask"].shape == kept["frames"].shape[:3]
@@ -111,7 +114,9 @@ def test_a_black_mask_protects_everything(host: Host, clips: list[str]) -> None:
     graph["60"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 360, "height": 360}}
     graphs.find(graph, "WSS_PasteBack")["mask"] = ["60", 0]
     host.run(graph)
-    frames, images, mask = (torch.load(host.base / "output" / f"{name}.pt") for name in ("frames", "images", "mask"))
+    frames, images, mask = (
+        torch.load(host.base / "output" / f"{name}.pt", weights_only=True) for name in ("frames", "images", "mask")
+    )
     assert torch.equal(frames, images)
     assert mask.max() == 0
 
@@ -123,7 +128,7 @@ def test_the_mask_of_face_crop_changes_nothing(host: Host, clips: list[str]) -> 
         if mask is not None:
             graphs.find(graph, "WSS_PasteBack")["mask"] = mask
         host.run(graph)
-        kept.append(torch.load(host.base / "output" / "images.pt"))
+        kept.append(torch.load(host.base / "output" / "images.pt", weights_only=True))
     assert torch.equal(*kept)
 
 
