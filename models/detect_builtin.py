@@ -16,6 +16,7 @@ from .networks.facedetector import REFINER_SIDE, FaceDetector, decode, suppress
 WEIGHTS = "detector.safetensors"
 LONG_SIDE = 320  # px a frame is reduced to at first
 SECOND_LOOK = 800  # px for frames in which nothing was found
+STRICTER = 0.25  # share of the way to 1 by which the second look's threshold rises: it sees six times the places
 BATCH = 8
 REFINEMENTS = 2  # the second pass starts from better landmarks, so its crop is better too
 
@@ -49,14 +50,15 @@ class BuiltinDetector:
         """Faces of every frame; see `Detector.detect`."""
         if not len(frames):
             return []
-        found = self._look(frames, self.long_side)
+        found = self._look(frames, self.long_side, self.threshold)
         missed = [i for i, faces in enumerate(found) if not faces]
         if missed and max(frames.shape[1:3]) > self.long_side:
-            for i, faces in zip(missed, self._look(frames[missed], SECOND_LOOK), strict=True):
+            stricter = self.threshold + STRICTER * (1 - self.threshold)
+            for i, faces in zip(missed, self._look(frames[missed], SECOND_LOOK, stricter), strict=True):
                 found[i] = faces
         return [self._refined(frame, faces) for frame, faces in zip(frames, found, strict=True)]
 
-    def _look(self, frames: NDArray[np.uint8], long_side: int) -> list[list[Detection]]:
+    def _look(self, frames: NDArray[np.uint8], long_side: int, threshold: float) -> list[list[Detection]]:
         import cv2
 
         height, width = frames.shape[1:3]
@@ -72,7 +74,7 @@ class BuiltinDetector:
             for row, frame in zip(canvas, part, strict=True):
                 row[: size[1], : size[0]] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
             maps = self.network(torch.from_numpy(canvas).to(device).permute(0, 3, 1, 2).float() / 255)
-            for scores, boxes, points in decode([level.cpu() for level in maps], self.threshold):
+            for scores, boxes, points in decode([level.cpu() for level in maps], threshold):
                 faces = [
                     Detection(boxes[i].numpy() * np.tile(ratio, 2), float(scores[i]), points[i].numpy() * ratio)
                     for i in suppress(boxes)

@@ -30,7 +30,7 @@ def test_finds_the_astronaut_and_her_landmarks(detector, astronaut):
     assert np.linalg.norm(best.landmarks - ASTRONAUT, axis=1).max() < 0.12 * 42  # of the distance between the eyes
 
 
-@pytest.mark.parametrize("name", ["rocket", "brick", "page", "moon"])
+@pytest.mark.parametrize("name", ["rocket", "brick", "page", "moon", "coffee", "chelsea"])
 def test_sees_no_face_where_there_is_none(detector, name):
     picture = getattr(skimage.data, name)()
     picture = np.repeat(picture[..., None], 3, 2) if picture.ndim == 2 else picture
