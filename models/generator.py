@@ -87,7 +87,7 @@ class Generator:
             if references is not None:
                 chosen = references if len(references) == 1 else references[part]
                 reference = self._fit(chosen.to(device)).expand_as(target)
-            pair = torch.cat([mask_lower_half(target), reference], 1).to(dtype, memory_format=torch.channels_last)
+            pair = torch.cat([mask_lower_half(target), reference], 1).contiguous(memory_format=torch.channels_last)
             result[part] = self.network.modulated(pair, windows[part].to(device, dtype), styles).float().cpu()
             if progress:
                 progress(min(start + batch, len(crops)), len(crops))

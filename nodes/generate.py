@@ -70,7 +70,6 @@ class Generate(io.ComfyNode):
                 " the same Face Crop, without nodes in between that drop or repeat frames."
             )
         generator = model.ready()
-        generator = model.ready()
         windows = driving_windows(
             mel, len(track), track.fps, speech_gate=speech_gate, offset=audio_offset, lag=generator.mel_lag
         )

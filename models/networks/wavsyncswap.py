@@ -56,13 +56,21 @@ class WavSyncSwap(nn.Module):
         skips: "none" (the paper) or "adain": encoder features reach the decoder through ID-conditioned AdaIN.
         stride8: keep three down-samplings whatever px is (quality studies).
         id_dim: length of the identity vector.
+        blend: also predict, pixel by pixel, how much of the drawn picture replaces what is already there (target above,
+            reference below), so that hair, clothes and background need not be drawn again (spec section 9).
 
     Raises:
         ValueError: an option has an unknown value.
     """
 
     def __init__(
-        self, width: str = "base", px: int = 96, skips: str = "none", stride8: bool = False, id_dim: int = 512
+        self,
+        width: str = "base",
+        px: int = 96,
+        skips: str = "none",
+        stride8: bool = False,
+        id_dim: int = 512,
+        blend: bool = False,
     ) -> None:
         super().__init__()
         if width not in PRESETS or px not in SIZES or skips not in ("none", "adain"):
@@ -74,8 +82,10 @@ class WavSyncSwap(nn.Module):
         downs = 3 if stride8 else math.ceil(math.log2(px / 16))
         widths = [max(preset.bottleneck >> level, preset.narrowest) for level in range(downs + 1)]  # bottleneck first
         style_dim = preset.style_dim or id_dim
-        self.config: dict[str, Any] = {"width": width, "px": px, "skips": skips, "stride8": stride8, "id_dim": id_dim}
-        self.px = px
+        self.config: dict[str, Any] = {
+            "width": width, "px": px, "skips": skips, "stride8": stride8, "id_dim": id_dim, "blend": blend,
+        }  # fmt: skip
+        self.px, self.blend = px, blend
 
         self.audio_encoder = audio_tower(preset.audio_width)
         self.audio_map = _audio_map(preset.audio_map, px >> downs)
@@ -95,7 +105,7 @@ class WavSyncSwap(nn.Module):
         self.output_block = nn.Sequential(
             ConvBlock(widths[-1], widths[-1], 3, 1, 1),
             ConvBlock(widths[-1], tail, 3, 1, 1),
-            nn.Conv2d(tail, 3, 3, 1, 1),
+            nn.Conv2d(tail, 4 if blend else 3, 3, 1, 1),
         )
 
     def styles(self, embedding: Tensor) -> list[Tensor]:
@@ -116,7 +126,7 @@ class WavSyncSwap(nn.Module):
     def modulated(self, crops: Tensor, mel: Tensor, styles: list[Tensor]) -> Tensor:
         """Forward pass with styles computed beforehand; shapes as in `forward`."""
         features = []
-        x = crops
+        x = crops.to(next(self.face_encoder.parameters()).dtype)  # blending wants the crops as they came
         for layer in self.face_encoder:
             x = layer(x)
             features.append(x)
@@ -128,7 +138,12 @@ class WavSyncSwap(nn.Module):
             x = up(x)
             if self.skips:
                 x = x + self.skips[i](features[-2 - i], styles[2 * len(self.identity_blocks) + i])
-        return torch.sigmoid(self.output_block(x).float())
+        drawn = torch.sigmoid(self.output_block(x).float())
+        if not self.blend:
+            return drawn
+        half = self.px // 2
+        there = torch.cat([crops[:, :3, :half], crops[:, 3:, half:]], 2).float()
+        return torch.lerp(there, drawn[:, :3], drawn[:, 3:])
 
     def forward(self, crops: Tensor, mel: Tensor, embedding: Tensor) -> Tensor:
         """Generate frames.
