@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.networks.blocks import audio_tower
 
-from .clips import Clip, ClipSet
+from .clips import OPENING, Clip, ClipSet
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,14 @@ def augment_mel(mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def opening_correlation(tower: nn.Module, head: nn.Module, data: ClipSet, clips: list[Clip]) -> tuple[float, float]:
-    """Mean over clips of the correlation over all 14 numbers, and of lip opening (number 12) alone."""
+    """Mean over clips of the correlation over all 14 numbers, and of lip opening alone."""
     totals = []
     for clip in clips:
         rows = slice(clip.start, clip.start + clip.frames)
         with torch.inference_mode():
             predicted = head(tower(torch.from_numpy(data.windows[rows])[:, None]).flatten(1)).numpy()
         values = [np.corrcoef(a, b)[0, 1] for a, b in zip(predicted.T, data.mouth[rows].T, strict=True)]
-        totals.append((np.nanmean(values), values[12]))
+        totals.append((np.nanmean(values), values[OPENING]))
     mean = np.mean(totals, 0)
     return float(mean[0]), float(mean[1])
 

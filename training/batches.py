@@ -14,17 +14,24 @@ from torch import Tensor
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
 
-from .clips import MARGIN, Clip, ClipSet
+from .clips import MARGIN, STORED, Clip, ClipSet
 
 REFERENCE_DISTANCE = 5  # frames between target and reference (spec A11): no shared 5-frame window
 
 
 @dataclass(frozen=True)
 class SourceBank:
-    """Identity vectors to draw sources from: vectors float32 [M, D] unit norm, labels [M], rows of each label."""
+    """Identity vectors to draw sources from.
+
+    Attributes:
+        vectors: float32 [M, D] unit norm, what the generator is given.
+        labels: [M] whose they are.
+        second: float32 [M, E] of the same pictures by a second recogniser, for the loss; None = there is none.
+    """
 
     vectors: Tensor
     labels: list[str]
+    second: Tensor | None = None
 
     def own(self, identity: str, random: np.random.Generator) -> int:
         """A random row of this identity."""
@@ -49,6 +56,7 @@ class Batch:
         source: [B, D] identity vectors.
         swapped: how many rows, counted from the end, carry another identity than the target's.
         to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
+        second: [B, E] the sources' vectors by the bank's second recogniser, if it has one.
     """
 
     crops: Tensor
@@ -57,6 +65,7 @@ class Batch:
     source: Tensor
     swapped: int
     to_arcface: Tensor
+    second: Tensor | None = None
 
 
 def arcface_matrix() -> np.ndarray:
@@ -70,6 +79,15 @@ def arcface_matrix() -> np.ndarray:
     return np.array([[112 * scale, 0, shift[0]], [0, 112 * scale, shift[1]], [0, 0, 1]])
 
 
+def pose_thumbnails(data: ClipSet) -> np.ndarray:
+    """Upper half of every stored crop as a 12 x 6 grey picture, float32 [F, 72]: near pictures are near in pose."""
+    result = np.empty((len(data.crops), 72), np.float32)
+    for row, crop in enumerate(data.crops):
+        upper = crop[: STORED // 2, ::2].astype(np.float32).mean(2)
+        result[row] = upper.reshape(6, STORED // 12, 12, STORED // 24).mean((1, 3)).ravel()
+    return result
+
+
 def _jitter(random: np.random.Generator) -> np.ndarray:
     scale, angle = np.exp(random.normal(0, 0.04)), random.normal(0, 0.05)
     flip = random.choice([-1, 1])
@@ -78,8 +96,17 @@ def _jitter(random: np.random.Generator) -> np.ndarray:
     return np.array([[flip * cos, -sin, x], [flip * sin, cos, y], [0, 0, 1]])
 
 
-def _sample(pictures: np.ndarray, matrices: np.ndarray, px: int) -> Tensor:
-    """uint8 [B, S, S, 3] and output -> canonical maps [B, 3, 3] -> float32 [B, 3, px, px] in [0, 1]."""
+def sample(pictures: np.ndarray, matrices: np.ndarray, px: int) -> Tensor:
+    """Cut crops out of stored ones.
+
+    Args:
+        pictures: uint8 [B, S, S, 3] stored crops with their margin.
+        matrices: [B, 3, 3] maps of normalised output coordinates to normalised unit-crop coordinates.
+        px: side of the result.
+
+    Returns:
+        float32 [B, 3, px, px] in [0, 1].
+    """
     theta = torch.from_numpy(matrices[:, :2] / (1 + 2 * MARGIN)).float()
     stored = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     grid = torch.nn.functional.affine_grid(theta, [len(stored), 3, px, px], align_corners=False)
@@ -98,6 +125,26 @@ class Batches:
         self.data, self.clips, self.bank, self.px, self.seed = data, clips, bank, px, seed
         weight = np.sqrt([clip.frames for clip in clips])  # long clips matter more, but one person must not own the net
         self.weight = weight / weight.sum()
+        self.poses = pose_thumbnails(data)
+
+    def pictures(self, step: int, size: int) -> tuple[Tensor, np.ndarray]:
+        """Augmented crops [size, 3, px, px] of a step and the rows they come from."""
+        random = np.random.default_rng([self.seed, step])
+        picks = (self.clips[i] for i in random.choice(len(self.clips), size, p=self.weight))
+        rows = np.array([clip.start + random.integers(clip.frames) for clip in picks])
+        gain, shift = _colour(random, size)
+        jitter = np.stack([_jitter(random) for _ in range(size)])
+        return (sample(self.data.crops[rows], jitter, self.px) * gain + shift).clamp(0, 1), rows
+
+    def _reference(self, clip: Clip, frame: int, random: np.random.Generator) -> int:
+        """A frame of the clip far enough from `frame`: of 1, 4 or 16 random ones the nearest in pose.
+
+        One candidate teaches to turn a face; many stand for what inference can choose from a whole clip.
+        """
+        far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= REFERENCE_DISTANCE)
+        candidates = random.choice(far, random.choice([1, 4, 16]))
+        distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
+        return int(candidates[distance.argmin()])
 
     def __call__(self, step: int, size: int, swapped: int) -> Batch:
         """The batch of a step; the last `swapped` of `size` rows get another identity as source."""
@@ -106,19 +153,19 @@ class Batches:
         for row, pick in enumerate(random.choice(len(self.clips), size, p=self.weight)):
             clip = self.clips[pick]
             frame = int(random.integers(clip.frames))
-            far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= REFERENCE_DISTANCE)
             target.append(clip.start + frame)
-            reference.append(clip.start + int(random.choice(far)))
+            reference.append(clip.start + self._reference(clip, frame, random))
             draw = self.bank.own if row < size - swapped else self.bank.other
             source.append(draw(clip.identity, random))
         jitter = np.stack([_jitter(random) for _ in range(size)])
         gain, shift = _colour(random, size)
-        truth = (_sample(self.data.crops[target], jitter, self.px) * gain + shift).clamp(0, 1)
-        other = (_sample(self.data.crops[reference], jitter, self.px) * gain + shift).clamp(0, 1)
+        truth = (sample(self.data.crops[target], jitter, self.px) * gain + shift).clamp(0, 1)
+        other = (sample(self.data.crops[reference], jitter, self.px) * gain + shift).clamp(0, 1)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
         mel = torch.from_numpy(self.data.windows[target])[:, None]
-        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface)
+        second = None if self.bank.second is None else self.bank.second[source]
+        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second)
 
 
 def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import json
 import logging
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import av
@@ -32,6 +33,7 @@ BLENDSHAPES = (
     "jawOpen mouthClose mouthFunnel mouthPucker mouthLowerDownLeft mouthUpperUpLeft mouthRollLower mouthRollUpper "
     "mouthStretchLeft mouthShrugLower mouthPressLeft mouthSmileLeft"
 ).split()
+OPENING = len(BLENDSHAPES)  # place of the lip opening among the numbers
 LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)  # image left, image right
 NOSE_TIP, MOUTH_LEFT, MOUTH_RIGHT = 1, 61, 291
 
@@ -50,12 +52,24 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """All clips: crops uint8 [F, 120, 120, 3] RGB, windows float32 [F, 80, 16], mouth float32 [F, 14]."""
+    """All clips, row by row.
+
+    Attributes:
+        clips: where each clip's rows are.
+        crops: uint8 [F, 120, 120, 3] RGB.
+        windows: float32 [F, 80, 16] mel windows.
+        lips: float32 [F, 14] mouth numbers as measured: what a picture shows.
+    """
 
     clips: list[Clip]
     crops: NDArray[np.uint8]
     windows: NDArray[np.float32]
-    mouth: NDArray[np.float32]
+    lips: NDArray[np.float32]
+
+    @cached_property
+    def mouth(self) -> NDArray[np.float32]:
+        """Mouth numbers without slow changes and scaled clip by clip: what speech can tell, float32 [F, 14]."""
+        return np.concatenate([speech_part(self.lips[c.start : c.start + c.frames]) for c in self.clips])
 
     def of(self, split: str, generated: bool = False) -> list[Clip]:
         """Clips of one split, recorded ones only unless `generated`."""
@@ -73,7 +87,7 @@ def five_points(points: NDArray[np.float64], index: list[int]) -> NDArray[np.flo
 
 
 def mouth_numbers(points: NDArray, index: list[int], shapes: NDArray, names: list[str]) -> NDArray[np.float32]:
-    """The 14 mouth numbers of every frame, slow changes removed (30-frame Gaussian) and scaled to unit variance."""
+    """The 14 mouth numbers of every frame, float32 [N, 14]: 12 blendshapes, lip opening and width over face height."""
     where = {mesh: i for i, mesh in enumerate(index)}
 
     def distance(a: int, b: int) -> NDArray:
@@ -81,8 +95,13 @@ def mouth_numbers(points: NDArray, index: list[int], shapes: NDArray, names: lis
 
     height = distance(10, 152)
     lips = np.stack([distance(13, 14) / height, distance(61, 291) / height], 1)
-    values = np.concatenate([shapes[:, [names.index(n) for n in BLENDSHAPES]].astype(np.float64), lips], 1)
-    values -= gaussian_filter1d(values, 30, axis=0)
+    return np.concatenate([shapes[:, [names.index(n) for n in BLENDSHAPES]], lips], 1).astype(np.float32)
+
+
+def speech_part(lips: NDArray[np.float32], width: float = 30) -> NDArray[np.float32]:
+    """Mouth numbers [N, 14] of one clip less their Gaussian of `width` frames, scaled to unit variance."""
+    values = lips.astype(np.float64)
+    values -= gaussian_filter1d(values, width, axis=0)
     return (values / (values.std(0) + 1e-6)).astype(np.float32)
 
 
@@ -126,7 +145,7 @@ def load_clips(data: Path, cache: Path, lag: int = -1) -> ClipSet:
         _build_cache(data, cache, lag)
     clips = [Clip(**entry) for entry in json.loads(index.read_text())]
     crops = np.load(cache / "crops.npy", mmap_mode="r")
-    return ClipSet(clips, crops, np.load(cache / "windows.npy"), np.load(cache / "mouth.npy"))
+    return ClipSet(clips, crops, np.load(cache / "windows.npy"), np.load(cache / "lips.npy"))
 
 
 def _build_cache(data: Path, cache: Path, lag: int) -> None:
@@ -142,6 +161,6 @@ def _build_cache(data: Path, cache: Path, lag: int) -> None:
             clips.append(Clip(name, row["identity"], row["split"], start, len(parts[-1][0]), generated))
             log.info("prepared %s: %d frames", row["file"], clips[-1].frames)
     cache.mkdir(parents=True, exist_ok=True)
-    for name, arrays in zip(("crops", "windows", "mouth"), zip(*parts, strict=True), strict=True):
+    for name, arrays in zip(("crops", "windows", "lips"), zip(*parts, strict=True), strict=True):
         np.save(cache / f"{name}.npy", np.concatenate(arrays))
     (cache / "clips.json").write_text(json.dumps([vars(clip) for clip in clips]))

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints import load_into, load_weights
 from models.identity import Recogniser, load_recogniser
 from models.networks.patchgan import MultiScalePatchGAN, least_squares_loss, weak_feature_matching
 from models.networks.wavsyncswap import WavSyncSwap
@@ -25,6 +26,8 @@ from models.networks.wavsyncswap import WavSyncSwap
 from .audio_tower import pretrain
 from .batches import Batch, Batches, aligned_faces
 from .clips import ClipSet, load_clips
+from .lip_reader import LipReader, load_reader, pretrain_reader
+from .second_recogniser import MobileFaceNet, second_recogniser
 from .sources import source_bank
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class Recipe:
     width: str = "small"
     px: int = 96
     skips: str = "adain"
+    blend: bool = True
     steps: int = 4000
     gan_start: int = 2000  # step at which adversarial and feature-matching losses begin
     tower_steps: int = 1400
@@ -46,7 +50,12 @@ class Recipe:
     discriminator_lr: float = 2e-4
     l1: float = 10.0
     low: float = 5.0  # L1 of 8-px averages on swapped rows: pose, light and colour of the target
-    identity: float = 4.0
+    identity: float = 2.0  # by the generator's own recogniser
+    identity_rows: int = 16  # rows of a batch, counted from the end, whose identity is looked at
+    second_identity: float = 2.0  # by the second recogniser, where the data folder has one
+    second_rows: int = 6
+    lips: float = 1.0  # what a frozen lip reader sees in the generated and in the true mouth, swapped rows too
+    reader_steps: int = 1200
     feature_matching: float = 5.0
     adversarial: float = 1.0
     ema: float = 0.999
@@ -75,10 +84,19 @@ def recoloured(faces: Tensor, seed: int) -> Tensor:
 class Trainer:
     """Networks, optimisers and one step."""
 
-    def __init__(self, recipe: Recipe, tower: nn.Module, recogniser: Recogniser, compiled: bool = True) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        tower: nn.Module,
+        recogniser: Recogniser,
+        reader: LipReader,
+        second: MobileFaceNet | None = None,
+        compiled: bool = True,
+    ) -> None:
         torch.manual_seed(recipe.seed)
+        self.reader, self.second = reader.eval().requires_grad_(False), second
         self.recipe, self.step, self.recogniser = recipe, 0, recogniser
-        self.net = WavSyncSwap(recipe.width, recipe.px, recipe.skips, id_dim=recogniser.dim)
+        self.net = WavSyncSwap(recipe.width, recipe.px, recipe.skips, id_dim=recogniser.dim, blend=recipe.blend)
         self.net.audio_encoder.load_state_dict(tower.state_dict())
         self.net.audio_encoder.requires_grad_(False)
         self.critic = MultiScalePatchGAN(scales=2, layers=3, width=32)
@@ -98,15 +116,28 @@ class Trainer:
         losses = {"l1": recipe.l1 * (difference[:same] * self.weights).mean()}
         pooled = nn.functional.avg_pool2d(generated[same:] - batch.truth[same:], 8)
         losses["low"] = recipe.low * pooled.abs().mean()
+        losses.update(self.identity_losses(batch, generated))
         with torch.autocast("cpu", torch.bfloat16):
-            faces = recoloured(aligned_faces(generated, batch.to_arcface), self.step)
-            vectors = self.run_embed(faces).float()
-        losses["identity"] = recipe.identity * (1 - (vectors * batch.source).sum(1)).mean()
+            read = self.reader(torch.cat([generated, batch.truth])).float()
+        losses["lips"] = recipe.lips * nn.functional.smooth_l1_loss(*read.chunk(2))
         if adversarial:
             with torch.autocast("cpu", torch.bfloat16):
                 fake, real = self.run_critic(generated), self.run_critic(batch.truth)
             losses["adversarial"] = recipe.adversarial * least_squares_loss(fake, 1.0)
             losses["matching"] = recipe.feature_matching * weak_feature_matching(fake, real)
+        return losses
+
+    def identity_losses(self, batch: Batch, generated: Tensor) -> dict[str, Tensor]:
+        """Weighted distances of a batch's last rows to their sources: the swapped ones and a few more."""
+        recipe, rows = self.recipe, slice(-self.recipe.identity_rows, None)
+        faces = recoloured(aligned_faces(generated[rows], batch.to_arcface[rows]), self.step)
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors = self.run_embed(faces).float()
+        losses = {"identity": recipe.identity * (1 - (vectors * batch.source[rows]).sum(1)).mean()}
+        if self.second is not None and batch.second is not None:
+            rows = slice(-recipe.second_rows, None)
+            distance = 1 - (self.second.embed(faces[rows]) * batch.second[rows]).sum(1)
+            losses["second_identity"] = recipe.second_identity * distance.mean()
         return losses
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -166,6 +197,21 @@ class Trainer:
         net.load_state_dict(self.average)
         return net.eval()
 
+    def start_from(self, path: Path) -> None:
+        """Take the networks' weights, audio tower included, from an exported file of the same layout.
+
+        Weights of a network without `blend` fit one that has it: it then starts by drawing nearly everything.
+        """
+        state, _ = load_weights(path)
+        state = {key: value.float() for key, value in state.items()}
+        last = state["output_block.2.weight"], state["output_block.2.bias"]
+        if self.recipe.blend and len(last[0]) == 3:
+            state["output_block.2.weight"] = torch.cat([last[0], torch.zeros_like(last[0][:1])])
+            state["output_block.2.bias"] = torch.cat([last[1], torch.tensor([2.0])])  # sigmoid(2) = 0.88
+        load_into(self.net, state, path.name)
+        self.net.audio_encoder.requires_grad_(False)
+        self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+
     def save(self, path: Path) -> None:
         """Write a checkpoint; a half-written one never replaces a whole one."""
         parts: dict[str, Any] = {
@@ -188,18 +234,29 @@ class Trainer:
         self.average, self.step = state["average"], state["step"]
 
 
-def train(data: ClipSet, faces: Path, output: Path, recipe: Recipe) -> Trainer:
-    """Train to the last step of the recipe, resuming when `output` holds a checkpoint."""
+def train(data: ClipSet, folder: Path, output: Path, recipe: Recipe, init: Path | None = None) -> Trainer:
+    """Train to the last step of the recipe, resuming when `output` holds a checkpoint.
+
+    Args:
+        data: prepared clips.
+        folder: data folder with faces/ and, if there is a second recogniser, weights/.
+        output: run folder.
+        recipe: what to do.
+        init: exported weights to start from instead of noise; ignored when a run is resumed.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    recogniser = load_recogniser("builtin")
-    bank = source_bank(data, faces, recogniser)
-    tower = _tower(data, output, recipe)
-    trainer = Trainer(recipe, tower, recogniser)
+    recogniser, second = load_recogniser("builtin"), second_recogniser(folder)
+    bank = source_bank(data, folder / "faces", recogniser, second)
+    batches = Batches(data, data.of("train", generated=True), bank, recipe.px, recipe.seed)
+    reader = _reader(data, batches, output, recipe)
+    trainer = Trainer(recipe, _tower(data, output, recipe), recogniser, reader, second)
     checkpoint = output / "last.pt"
     if checkpoint.exists():
         trainer.restore(checkpoint)
         log.info("resumed at step %d", trainer.step)
-    batches = Batches(data, data.of("train", generated=True), bank, recipe.px, recipe.seed)
+    elif init:
+        trainer.start_from(init)
+        log.info("started from %s", init)
     started, first = time.monotonic(), trainer.step
     with (output / "log.jsonl").open("a") as lines:
         while trainer.step < recipe.steps:
@@ -226,6 +283,16 @@ def _tower(data: ClipSet, output: Path, recipe: Recipe) -> nn.Module:
     return tower
 
 
+def _reader(data: ClipSet, batches: Batches, output: Path, recipe: Recipe) -> LipReader:
+    path = output / "lip_reader.pt"
+    if path.exists():
+        return load_reader(path)
+    reader, numbers = pretrain_reader(data, batches, recipe.reader_steps, recipe.seed)
+    torch.save(reader.state_dict(), path)
+    (output / "lip_reader.json").write_text(json.dumps(numbers))
+    return reader
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training generator`."""
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/, faces/ and landmarks.npz")
@@ -233,6 +300,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimiser steps (default %(default)s)")
     parser.add_argument("--gan-start", type=int, default=Recipe.gan_start, help="step at which the GAN begins")
     parser.add_argument("--skips", choices=("none", "adain"), default=Recipe.skips, help="encoder skips (spec A2)")
+    parser.add_argument("--init", type=Path, help="exported weights to start from (default: noise)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
 
 
@@ -240,5 +308,5 @@ def run(args: argparse.Namespace) -> int:
     """Train, or go on training."""
     data = load_clips(args.data, args.output / "clips")
     recipe = Recipe(steps=args.steps, gan_start=args.gan_start, skips=args.skips, seed=args.seed)
-    train(data, args.data / "faces", args.output, recipe)
+    train(data, args.data, args.output, recipe, args.init)
     return 0

@@ -1,4 +1,4 @@
-"""Measures a generator on the validation people: mouth against three baselines, identity on swapped pairs.
+"""Measures a generator on the validation people: mouth against baselines, lips and identity on swapped pairs.
 
 `python -m training judge --data DIR --weights FILE --output DIR` writes `judge.json` and `judge.md`.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 from collections.abc import Callable
@@ -15,13 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.generator import Generator, load_generator
 from models.identity import FaceEmbedding, load_recogniser
 
-from .batches import aligned_faces, arcface_matrix
-from .clips import MARGIN, STORED, Clip, ClipSet, load_clips
+from .batches import REFERENCE_DISTANCE, aligned_faces, arcface_matrix
+from .clips import MARGIN, OPENING, STORED, Clip, ClipSet, load_clips, speech_part
+from .lip_reader import LipReader, load_reader
+from .second_recogniser import second_recogniser
 from .sources import clip_vectors
 
 log = logging.getLogger(__name__)
@@ -48,27 +51,65 @@ def mouth_scores(pictures: Tensor, truth: Tensor) -> tuple[float, float]:
 
 def identity_vector(vectors: Tensor, recogniser: str) -> FaceEmbedding:
     """Mean of unit vectors [N, D] as an embedding."""
-    mean = torch.nn.functional.normalize(vectors.mean(0), dim=0).numpy()
+    mean = nn.functional.normalize(vectors.mean(0), dim=0).numpy()
     return FaceEmbedding(vector=mean, recogniser=recogniser, quality=1.0, count=len(vectors))
 
 
-def judge_reconstruction(generator: Generator, data: ClipSet, clip: Clip, source: FaceEmbedding) -> dict[str, float]:
-    """Own audio, own identity, the middle frame as reference; beside it the three trivial baselines."""
+def nearest_pose(truth: Tensor) -> Tensor:
+    """For every frame the one nearest in its upper half among those that training may use as reference, int64 [N]."""
+    upper = nn.functional.avg_pool2d(truth[:, :, : truth.shape[-1] // 2], 8).flatten(1)
+    distance = torch.cdist(upper, upper)
+    place = torch.arange(len(truth))
+    distance[(place[:, None] - place).abs() < REFERENCE_DISTANCE] = torch.inf
+    return distance.argmin(1)
+
+
+def judge_reconstruction(
+    generator: Generator, data: ClipSet, clip: Clip, source: FaceEmbedding, mean_face: Tensor, reader: LipReader | None
+) -> dict[str, float]:
+    """Own audio, own identity, with two kinds of reference; beside them the trivial baselines.
+
+    The clip's mean frame is no honest competitor, since it is made of the very frames to be predicted, but a hard one.
+    """
     truth = unit_crops(data, clip)
     windows = torch.from_numpy(data.windows[clip.start : clip.start + clip.frames])[:, None]
-    reference = truth[clip.frames // 2][None]
     shifted = windows.roll(clip.frames // 3, 0)
-    systems = {
-        "generated": generator.generate(truth, windows, source, references=reference),
-        "shifted audio": generator.generate(truth, shifted, source, references=reference),
-        "copied reference": reference.expand_as(truth),
-        "mean frame": truth.mean(0, keepdim=True).expand_as(truth),
-        "same-frame reference": generator.generate(truth, windows, source),
-    }
+    systems: dict[str, Tensor] = {}
+    for kind, reference in (
+        ("middle frame", truth[clip.frames // 2][None]),
+        ("nearest pose", truth[nearest_pose(truth)]),
+    ):
+        systems[f"{kind}: generated"] = generator.generate(truth, windows, source, references=reference)
+        systems[f"{kind}: shifted audio"] = generator.generate(truth, shifted, source, references=reference)
+        systems[f"{kind}: copied"] = reference.expand_as(truth)
+    systems["frame itself: generated"] = generator.generate(truth, windows, source)
+    systems["mean frame of the clip"] = truth.mean(0, keepdim=True).expand_as(truth)
+    systems["mean training face"] = mean_face.expand_as(truth)
     result: dict[str, float] = {}
     for name, pictures in systems.items():
         result[f"{name} PSNR"], result[f"{name} SSIM"] = mouth_scores(pictures, truth)
+        result[f"{name} lips"] = lip_correlation(reader, pictures, data, clip)
     return result
+
+
+def lip_correlation(reader: LipReader | None, pictures: Tensor, data: ClipSet, clip: Clip, step: int = 1) -> float:
+    """Correlation of the lip opening read from pictures of every `step`-th frame with the clip's measured opening.
+
+    Slow changes are left out on both sides: they are posture and expression rather than speech. NaN without a reader
+    and for still lips.
+    """
+    if reader is None:
+        return float("nan")
+    with torch.inference_mode():
+        read = torch.cat([reader(part) for part in pictures.split(64)]).numpy()
+    wanted = data.lips[clip.start : clip.start + clip.frames : step]
+    a, b = (speech_part(numbers, 30 / step)[:, OPENING] for numbers in (read, wanted))
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-3 else float("nan")
+
+
+def mean_training_face(data: ClipSet) -> Tensor:
+    """Mean over the training clips of each one's mean crop, [1, 3, 96, 96]."""
+    return torch.stack([unit_crops(data, clip)[::10].mean(0) for clip in data.of("train")]).mean(0, keepdim=True)
 
 
 def judge_swap(
@@ -76,52 +117,70 @@ def judge_swap(
     data: ClipSet,
     target: Clip,
     source: FaceEmbedding,
-    references: tuple[NDArray, NDArray],
-    embed: Embed,
-) -> dict[str, float]:
-    """Cosines of the swapped output to the source's and to the target's own vector, by an `embed` of one's choice."""
-    truth = unit_crops(data, target)[::5]
-    windows = torch.from_numpy(data.windows[target.start : target.start + target.frames : 5])[:, None]
+    references: dict[str, tuple[NDArray, NDArray]],
+    judges: dict[str, Embed],
+    reader: LipReader | None,
+) -> dict[str, dict[str, float]]:
+    """By each judge the cosines of the swapped output to the source's and to the target's own vector, and its lips."""
+    truth = unit_crops(data, target)[::2]
+    windows = torch.from_numpy(data.windows[target.start : target.start + target.frames : 2])[:, None]
     swapped = generator.generate(truth, windows, source)
-    theta = torch.from_numpy(arcface_matrix()[:2]).float().expand(len(swapped), 2, 3)
-    with torch.inference_mode():
-        vector = torch.nn.functional.normalize(embed(aligned_faces(swapped, theta)).mean(0), dim=0).numpy()
-    return {"to source": float(vector @ references[0]), "to target": float(vector @ references[1])}
+    lips = lip_correlation(reader, swapped, data, target, step=2)
+    seen = swapped[::3]
+    theta = torch.from_numpy(arcface_matrix()[:2]).float().expand(len(seen), 2, 3)
+    scores = {}
+    for name, embed in judges.items():
+        with torch.inference_mode():
+            vector = nn.functional.normalize(embed(aligned_faces(seen, theta)).mean(0), dim=0).numpy()
+        cosines = [float(vector @ reference) for reference in references[name]]
+        scores[name] = {"to source": cosines[0], "to target": cosines[1], "lips": lips}
+    return scores
 
 
-def onnx_judge(path: Path) -> Embed:
-    """An independent recogniser from an ONNX file that takes RGB with ImageNet mean and deviation (data guide)."""
-    import onnxruntime
+def dlib_judge() -> Embed | None:
+    """A recogniser that no loss here has ever seen: dlib's, where `dlib` and `face_recognition_models` are installed.
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    mean, deviation = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+    It is given the ArcFace-aligned face as it is, which its own alignment differs from; that costs it some accuracy on
+    true and generated faces alike.
+    """
+    if not (importlib.util.find_spec("dlib") and importlib.util.find_spec("face_recognition_models")):
+        return None
+    import dlib
+
+    found = importlib.util.find_spec("face_recognition_models")
+    assert found is not None and found.origin is not None
+    network = dlib.face_recognition_model_v1(
+        str(Path(found.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat")
+    )
 
     def embed(faces: Tensor) -> Tensor:
-        planes = ((faces.permute(0, 2, 3, 1).numpy() - mean) / deviation).transpose(0, 3, 1, 2)
-        both = [[plane, plane[:, :, ::-1]] for plane in planes]
-        runs = [sum(session.run(None, {name: np.ascontiguousarray(v)[None]})[0][0] for v in views) for views in both]
-        return torch.nn.functional.normalize(torch.from_numpy(np.stack(runs)), dim=1)
+        larger = nn.functional.interpolate(faces, (150, 150), mode="bicubic", antialias=True).clamp(0, 1)
+        pictures = (larger * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        vectors = [np.array(network.compute_face_descriptor(np.ascontiguousarray(picture))) for picture in pictures]
+        return nn.functional.normalize(torch.from_numpy(np.stack(vectors)).float(), dim=1)
 
     return embed
 
 
-def judge(generator: Generator, data: ClipSet, judges: dict[str, Embed]) -> dict:
+def judge(generator: Generator, data: ClipSet, judges: dict[str, Embed], reader: LipReader | None = None) -> dict:
     """All measurements on the val clips; every val clip is swapped with the next two people's faces."""
     recogniser = load_recogniser("builtin")
     clips = data.of("val")
     own = {clip.name: identity_vector(clip_vectors(data, clip, recogniser), recogniser.id) for clip in clips}
+    mean_face = mean_training_face(data)
     result: dict = {"reconstruction": {}, "swap": {name: {} for name in judges}}
+    vectors = {(name, clip.name): _mean_vector(data, clip, embed) for name, embed in judges.items() for clip in clips}
     for i, clip in enumerate(clips):
-        result["reconstruction"][clip.name] = judge_reconstruction(generator, data, clip, own[clip.name])
+        result["reconstruction"][clip.name] = judge_reconstruction(
+            generator, data, clip, own[clip.name], mean_face, reader
+        )
         log.info("%s: %s", clip.name, {k: round(v, 3) for k, v in result["reconstruction"][clip.name].items()})
         others = [c for c in clips[i + 1 :] + clips[:i] if c.identity != clip.identity][:2]
-        for name, embed in judges.items():
-            vectors = {c.name: _mean_vector(data, c, embed) for c in (clip, *others)}
-            for other in others:
-                pair = (vectors[other.name], vectors[clip.name])
-                scores = judge_swap(generator, data, clip, own[other.name], pair, embed)
-                result["swap"][name][f"{clip.name} <- {other.name}"] = scores
+        for other in others:
+            pair = {name: (vectors[name, other.name], vectors[name, clip.name]) for name in judges}
+            scores = judge_swap(generator, data, clip, own[other.name], pair, judges, reader)
+            for name, score in scores.items():
+                result["swap"][name][f"{clip.name} <- {other.name}"] = score
     return result
 
 
@@ -129,27 +188,32 @@ def _mean_vector(data: ClipSet, clip: Clip, embed: Embed) -> NDArray:
     faces = unit_crops(data, clip)[:: max(1, clip.frames // 10)]
     theta = torch.from_numpy(arcface_matrix()[:2]).float().expand(len(faces), 2, 3)
     with torch.inference_mode():
-        return torch.nn.functional.normalize(embed(aligned_faces(faces, theta)).mean(0), dim=0).numpy()
+        return nn.functional.normalize(embed(aligned_faces(faces, theta)).mean(0), dim=0).numpy()
 
 
 def table(result: dict) -> str:
     """Markdown of the measurements: means over clips, wins, cosines."""
     clips = list(result["reconstruction"].values())
-    lines = [f"Mouth region, {len(clips)} val clips, own audio", "", "| system | PSNR (dB) | SSIM |", "|---|---|---|"]
-    for name in ("generated", "shifted audio", "copied reference", "mean frame", "same-frame reference"):
-        psnr, ssim = (np.mean([clip[f"{name} {kind}"] for clip in clips]) for kind in ("PSNR", "SSIM"))
-        lines.append(f"| {name} | {psnr:.2f} | {ssim:.3f} |")
-    wins = sum(clip["generated PSNR"] > clip["shifted audio PSNR"] for clip in clips)
-    lines += ["", f"Right audio beats shifted audio in PSNR on {wins} of {len(clips)} clips.", ""]
+    lines = [f"Mouth region, {len(clips)} val clips, own audio; lips = correlation of lip opening with the truth", ""]
+    lines += ["| system | PSNR (dB) | SSIM | lips |", "|---|---|---|---|"]
+    for name in (key.removesuffix(" PSNR") for key in clips[0] if key.endswith(" PSNR")):
+        psnr, ssim, lips = (np.mean([clip[f"{name} {kind}"] for clip in clips]) for kind in ("PSNR", "SSIM", "lips"))
+        lines.append(f"| {name} | {psnr:.2f} | {ssim:.3f} | {lips:.2f} |")
+    lines.append("")
+    for kind in ("middle frame", "nearest pose"):
+        wins = sum(clip[f"{kind}: generated PSNR"] > clip[f"{kind}: shifted audio PSNR"] for clip in clips)
+        lines.append(f"Right audio beats shifted audio in PSNR on {wins} of {len(clips)} clips ({kind}).")
     lines += [
-        "| swapped pairs, recogniser | n | to source | to target | source above target |",
-        "|---|---|---|---|---|",
+        "",
+        "| swapped pairs, recogniser | n | to source | to target | source above target | lips |",
+        "|---|---|---|---|---|---|",
     ]
     for name, pairs in result["swap"].items():
         to = {kind: np.array([pair[kind] for pair in pairs.values()]) for kind in ("to source", "to target")}
         above = int((to["to source"] > to["to target"]).sum())
         source, target = to["to source"].mean(), to["to target"].mean()
-        lines.append(f"| {name} | {len(pairs)} | {source:.3f} | {target:.3f} | {above} of {len(pairs)} |")
+        lips = np.mean([pair["lips"] for pair in pairs.values()])
+        lines.append(f"| {name} | {len(pairs)} | {source:.3f} | {target:.3f} | {above} of {len(pairs)} | {lips:.2f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -158,17 +222,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/, weights/ and landmarks.npz")
     parser.add_argument("--weights", default="builtin", help="generator to judge (default: the bundled one)")
     parser.add_argument("--output", type=Path, required=True, help="folder for judge.json and judge.md")
+    parser.add_argument("--reader", type=Path, help="lip_reader.pt of a training run (default: lips are not judged)")
     parser.add_argument("--clips", type=Path, help="folder of clips prepared by a training run (default: OUTPUT/clips)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write the report."""
     data = load_clips(args.data, args.clips or args.output / "clips")
-    judges: dict[str, Embed] = {"built-in": load_recogniser("builtin").embed}
-    teacher = args.data / "weights" / "mobilefacenet_128.onnx"
-    if teacher.exists():
-        judges["MobileFaceNet (not in the loss)"] = onnx_judge(teacher)
-    result = judge(load_generator(args.weights, precision="fp32"), data, judges)
+    judges: dict[str, Embed] = {"built-in (in the loss)": load_recogniser("builtin").embed}
+    if second := second_recogniser(args.data):
+        judges["MobileFaceNet (in the loss)"] = second.embed
+    if independent := dlib_judge():
+        judges["dlib (in no loss)"] = independent
+    reader = load_reader(args.reader) if args.reader else None
+    result = judge(load_generator(args.weights, precision="fp32"), data, judges, reader)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "judge.json").write_text(json.dumps(result, indent=1))
     (args.output / "judge.md").write_text(table(result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from models import geometry
-from models.identity import Recogniser
 
 from .batches import SourceBank, aligned_faces, arcface_matrix
 from .clips import MARGIN, Clip, ClipSet
@@ -19,7 +19,15 @@ from .clips import MARGIN, Clip, ClipSet
 FRAMES_PER_CLIP = 12
 
 
-def clip_vectors(data: ClipSet, clip: Clip, recogniser: Recogniser, count: int = FRAMES_PER_CLIP) -> Tensor:
+class Embedder(Protocol):
+    """Whatever turns aligned faces [B, 3, 112, 112] RGB in [0, 1] into unit vectors [B, D]."""
+
+    def embed(self, faces: Tensor, /) -> Tensor:
+        """Differentiable with respect to the faces."""
+        ...
+
+
+def clip_vectors(data: ClipSet, clip: Clip, recogniser: Embedder, count: int = FRAMES_PER_CLIP) -> Tensor:
     """Identity vectors of evenly spaced frames of a clip, float32 [count, D] unit norm."""
     rows = clip.start + np.linspace(0, clip.frames - 1, count).astype(int)
     pictures = torch.from_numpy(data.crops[rows]).permute(0, 3, 1, 2).float() / 255
@@ -28,7 +36,7 @@ def clip_vectors(data: ClipSet, clip: Clip, recogniser: Recogniser, count: int =
         return recogniser.embed(aligned_faces(pictures, theta))
 
 
-def still_vectors(folder: Path, recogniser: Recogniser) -> tuple[Tensor, list[str]]:
+def still_vectors(folder: Path, recogniser: Embedder) -> tuple[Tensor, list[str]]:
     """Identity vectors of the photographed and AI-made stills (paintings left out), with their labels."""
     crops, labels = [], []
     for row in csv.DictReader((folder / "manifest.csv").open(newline="")):
@@ -45,11 +53,14 @@ def still_vectors(folder: Path, recogniser: Recogniser) -> tuple[Tensor, list[st
         return torch.cat([recogniser.embed(part) for part in batch.split(32)]), labels
 
 
-def source_bank(data: ClipSet, faces: Path, recogniser: Recogniser) -> SourceBank:
-    """Identity vectors of all training clips and all stills."""
-    vectors, labels = still_vectors(faces, recogniser)
-    parts = [vectors]
-    for clip in data.of("train", generated=True):
-        parts.append(clip_vectors(data, clip, recogniser))
-        labels += [clip.identity] * FRAMES_PER_CLIP
-    return SourceBank(torch.cat(parts), labels)
+def source_bank(data: ClipSet, faces: Path, recogniser: Embedder, second: Embedder | None = None) -> SourceBank:
+    """Identity vectors of all training clips and all stills, by one recogniser or two."""
+    clips = data.of("train", generated=True)
+
+    def vectors(embedder: Embedder) -> tuple[Tensor, list[str]]:
+        stills, labels = still_vectors(faces, embedder)
+        return torch.cat([stills, *(clip_vectors(data, clip, embedder) for clip in clips)]), labels
+
+    first, labels = vectors(recogniser)
+    labels += [clip.identity for clip in clips for _ in range(FRAMES_PER_CLIP)]
+    return SourceBank(first, labels, None if second is None else vectors(second)[0])

@@ -18,12 +18,13 @@ def clip_set() -> ClipSet:
     crops = np.repeat(np.repeat(small, STORED // 6, 1), STORED // 6, 2)
     clips = [Clip(f"c{i}", f"p{i}", "val" if i == 2 else "train", 12 * i, 12, False) for i in range(3)]
     windows = random.uniform(-4, 4, (36, 80, 16)).astype(np.float32)
-    mouth = random.standard_normal((36, 14)).astype(np.float32)
-    return ClipSet(clips, (crops * 255).astype(np.uint8), windows, mouth)
+    lips = random.standard_normal((36, 14)).astype(np.float32)
+    return ClipSet(clips, (crops * 255).astype(np.uint8), windows, lips)
 
 
 @pytest.fixture
 def bank() -> SourceBank:
-    """Two vectors a person."""
-    vectors = torch.nn.functional.normalize(torch.randn(6, 512, generator=torch.Generator().manual_seed(0)), dim=1)
-    return SourceBank(vectors, ["p0", "p0", "p1", "p1", "p2", "p2"])
+    """Two vectors a person, by two recognisers."""
+    random = torch.Generator().manual_seed(0)
+    vectors, second = (torch.nn.functional.normalize(torch.randn(6, n, generator=random), dim=1) for n in (512, 128))
+    return SourceBank(vectors, ["p0", "p0", "p1", "p1", "p2", "p2"], second)

@@ -5,7 +5,7 @@ import torch
 
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
-from training.batches import Batches, aligned_faces, arcface_matrix
+from training.batches import REFERENCE_DISTANCE, Batches, aligned_faces, arcface_matrix, pose_thumbnails
 from training.clips import MARGIN
 
 
@@ -32,6 +32,29 @@ def test_target_has_no_mouth_and_reference_is_another_frame(clip_set, bank):
     assert batch.truth.max() <= 1
 
 
+def test_second_vectors_are_of_the_same_pictures(clip_set, bank):
+    batch = Batches(clip_set, clip_set.clips, bank, 96, seed=0)(0, 16, 6)
+    for vector, second in zip(batch.source, batch.second, strict=True):
+        assert torch.equal(bank.second[(bank.vectors == vector).all(1)][0], second)
+
+
+def test_references_keep_their_distance_and_many_candidates_bring_the_pose_nearer(clip_set, bank):
+    draw = Batches(clip_set, clip_set.clips, bank, 96, seed=0)
+    clip, random = clip_set.clips[1], np.random.default_rng(0)
+    rows = [draw._reference(clip, 6, random) for _ in range(200)]
+    assert {abs(row - 6) >= REFERENCE_DISTANCE and 0 <= row < clip.frames for row in rows} == {True}
+    distance = np.abs(draw.poses[clip.start : clip.start + clip.frames] - draw.poses[clip.start + 6]).mean(1)
+    far = np.flatnonzero(np.abs(np.arange(clip.frames) - 6) >= REFERENCE_DISTANCE)
+    assert distance[rows].mean() < distance[far].mean()
+
+
+def test_poses_see_the_upper_half_only(clip_set):
+    changed = clip_set.crops.copy()
+    changed[:, 60:] = 0
+    other = type(clip_set)(clip_set.clips, changed, clip_set.windows, clip_set.lips)
+    assert np.array_equal(pose_thumbnails(clip_set), pose_thumbnails(other))
+
+
 def test_arcface_alignment_undoes_the_augmentation():
     """A marked point of the canonical face lands on its ArcFace place, however the crop was shifted and turned."""
     u, v = geometry.CROP_TEMPLATE[2] * 2 - 1  # nose tip, normalised
@@ -42,7 +65,7 @@ def test_arcface_alignment_undoes_the_augmentation():
 def test_aligned_faces_are_the_same_with_and_without_jitter(clip_set, bank):
     smooth = np.linspace(0, 255, 120)[None, :, None, None] * np.ones((36, 1, 120, 3))
     smooth = (smooth + smooth.transpose(0, 2, 1, 3)) / 2
-    data = type(clip_set)(clip_set.clips, smooth.astype(np.uint8), clip_set.windows, clip_set.mouth)
+    data = type(clip_set)(clip_set.clips, smooth.astype(np.uint8), clip_set.windows, clip_set.lips)
     batch = Batches(data, data.clips, bank, 96, seed=1)(0, 4, 0)
     theta = torch.from_numpy(arcface_matrix()[:2] / (1 + 2 * MARGIN)).float().expand(4, 2, 3)
     direct = aligned_faces(torch.from_numpy(data.crops[:4]).permute(0, 3, 1, 2).float() / 255, theta)

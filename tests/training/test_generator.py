@@ -11,8 +11,20 @@ from models.networks import build
 from training.batches import Batches
 from training.export import export
 from training.generator import Recipe, Trainer, mouth_weights
+from training.lip_reader import LipReader
 
 RECIPE = Recipe(steps=4, gan_start=2, batch=4, swapped=2)
+
+
+class StubSecond:
+    """A second recogniser without a file: a fixed linear map of the faces."""
+
+    def __init__(self) -> None:
+        self.matrix = torch.randn(3 * 14 * 14, 128, generator=torch.Generator().manual_seed(1))
+
+    def embed(self, faces: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.avg_pool2d(faces.float(), 8).flatten(1)
+        return torch.nn.functional.normalize(small @ self.matrix, dim=1)
 
 
 @pytest.fixture
@@ -22,7 +34,7 @@ def make(clip_set, bank):
     def build_trainer() -> tuple[Trainer, Batches]:
         torch.manual_seed(0)
         tower = build("wavsyncswap", width="small").audio_encoder
-        trainer = Trainer(RECIPE, tower, load_recogniser("builtin"), compiled=False)
+        trainer = Trainer(RECIPE, tower, load_recogniser("builtin"), LipReader(), StubSecond(), compiled=False)
         return trainer, Batches(clip_set, clip_set.of("train"), bank, 96, 0)
 
     return build_trainer
@@ -51,10 +63,11 @@ def test_phases_and_frozen_networks(make):
     recogniser = {k: v.clone() for k, v in trainer.recogniser.network.state_dict().items()}
     losses = advance(trainer, batches, 4)
     assert "adversarial" not in losses[1]
-    assert {"l1", "low", "identity", "adversarial", "matching"} <= set(losses[2])
+    assert {"l1", "low", "identity", "second_identity", "lips", "adversarial", "matching"} <= set(losses[2])
     assert all(torch.equal(v, trainer.net.audio_encoder.state_dict()[k]) for k, v in tower.items())
     assert all(torch.equal(v, trainer.recogniser.network.state_dict()[k]) for k, v in recogniser.items())
     assert all(p.grad is None for p in trainer.recogniser.network.parameters())
+    assert all(p.grad is None for p in trainer.reader.parameters())
 
 
 def test_a_checkpoint_exports_to_weights_that_load_and_run(make, tmp_path):
@@ -69,6 +82,17 @@ def test_a_checkpoint_exports_to_weights_that_load_and_run(make, tmp_path):
     out = generator.generate(batch.truth, batch.mel, source, references=batch.crops[:, 3:], batch=3)
     expected = trainer.averaged()(batch.crops, batch.mel, batch.source[:1].expand(4, -1))
     assert (out - expected).abs().max() < 0.02  # half-precision weights
+
+
+def test_training_starts_from_exported_weights(make, tmp_path):
+    trainer, batches = make()
+    advance(trainer, batches, 1)
+    trainer.save(tmp_path / "last.pt")
+    file = export(tmp_path / "last.pt", tmp_path / "g.safetensors", torch.float32)
+    fresh, _ = make()
+    fresh.start_from(file)
+    assert all(torch.equal(v, fresh.net.state_dict()[k]) for k, v in trainer.averaged().state_dict().items())
+    assert all(not p.requires_grad for p in fresh.net.audio_encoder.parameters())
 
 
 def test_mouth_weights_have_mean_one_and_favour_the_mouth():

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import torch
+
+from training.batches import Batches
+from training.lip_reader import LipReader, load_reader, pretrain_reader, softened
+
+
+def test_softened_pictures_are_a_function_of_the_seed_and_half_are_untouched():
+    crops = torch.rand(40, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    once = softened(crops, 3)
+    assert torch.equal(once, softened(crops, 3))
+    same = (once == crops).flatten(1).all(1).sum().item()
+    assert 8 < same < 32
+
+
+def test_a_reader_learns_what_the_picture_shows_and_loads_again(clip_set, tmp_path):
+    """Lips that follow the brightness of the mouth are read from it."""
+    crops = clip_set.crops.copy()
+    level = (clip_set.lips[:, 12].argsort().argsort() * 7).astype("uint8")
+    crops[:, 60:] = level[:, None, None, None]
+    lips = (level[:, None] / 255).repeat(14, 1).astype("float32")
+    data = type(clip_set)(clip_set.clips, crops, clip_set.windows, lips)
+    torch.manual_seed(0)
+    reader, numbers = pretrain_reader(data, Batches(data, data.clips, None, 96, 0), steps=60)
+    assert numbers["opening_correlation_val"] > 0.9
+    torch.save(reader.state_dict(), tmp_path / "reader.pt")
+    again = load_reader(tmp_path / "reader.pt")
+    probe = torch.rand(2, 3, 96, 96)
+    assert torch.equal(again(probe), reader(probe))
+
+
+def test_only_the_mouth_region_counts():
+    reader = LipReader().eval()
+    crops = torch.rand(2, 3, 96, 96)
+    other = crops.clone()
+    other[:, :, :48] = 0
+    assert torch.equal(reader(crops), reader(other))
