@@ -5,8 +5,10 @@ A batch is a pure function of (seed, step), so a resumed run sees what an unbrok
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
 
-from .clips import MARGIN, STORED, Clip, ClipSet
+from .clips import MARGIN, Clip, ClipSet
 
 REFERENCE_DISTANCE = 5  # frames between target and reference (spec A11): no shared 5-frame window
 
@@ -67,6 +69,11 @@ class Batch:
     to_arcface: Tensor
     second: Tensor | None = None
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
 
 def arcface_matrix() -> np.ndarray:
     """Normalised ArcFace-crop coordinates [-1, 1] -> normalised unit-crop coordinates, [3, 3].
@@ -83,8 +90,8 @@ def pose_thumbnails(data: ClipSet) -> np.ndarray:
     """Upper half of every stored crop as a 12 x 6 grey picture, float32 [F, 72]: near pictures are near in pose."""
     result = np.empty((len(data.crops), 72), np.float32)
     for row, crop in enumerate(data.crops):
-        upper = crop[: STORED // 2, ::2].astype(np.float32).mean(2)
-        result[row] = upper.reshape(6, STORED // 12, 12, STORED // 24).mean((1, 3)).ravel()
+        small = cv2.resize(np.ascontiguousarray(crop[: len(crop) // 2]), (12, 6), interpolation=cv2.INTER_AREA)
+        result[row] = small.astype(np.float32).mean(2).ravel()
     return result
 
 

@@ -26,7 +26,6 @@ from models import audio, geometry
 log = logging.getLogger(__name__)
 
 MARGIN = 0.125  # unit-crop widths kept on every side, so that training can shift, turn and scale
-STORED = 120  # px: (1 + 2 * MARGIN) * 96
 FPS = Fraction(25)
 # Mouth blendshapes and mesh points of the data guide's sync judge: 12 + opening + width = 14 numbers a frame.
 BLENDSHAPES = (
@@ -56,7 +55,7 @@ class ClipSet:
 
     Attributes:
         clips: where each clip's rows are.
-        crops: uint8 [F, 120, 120, 3] RGB.
+        crops: uint8 [F, S, S, 3] RGB, S = `stored_side(px)`.
         windows: float32 [F, 80, 16] mel windows.
         lips: float32 [F, 14] mouth numbers as measured: what a picture shows.
     """
@@ -74,6 +73,11 @@ class ClipSet:
     def of(self, split: str, generated: bool = False) -> list[Clip]:
         """Clips of one split, recorded ones only unless `generated`."""
         return [clip for clip in self.clips if clip.split == split and (generated or not clip.generated)]
+
+
+def stored_side(px: int) -> int:
+    """Side in pixels of stored crops that training cuts crops of `px` from."""
+    return round(px * (1 + 2 * MARGIN))
 
 
 def five_points(points: NDArray[np.float64], index: list[int]) -> NDArray[np.float64]:
@@ -110,7 +114,9 @@ def _decode(path: Path) -> NDArray[np.uint8]:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def _prepare(folder: Path, row: dict[str, str], landmarks: dict, lag: int) -> tuple[NDArray, NDArray, NDArray]:
+def _prepare(
+    folder: Path, row: dict[str, str], landmarks: dict, lag: int, side: int
+) -> tuple[NDArray, NDArray, NDArray]:
     frames = _decode(folder / row["file"])
     key, index = Path(row["file"]).stem, landmarks["index"].tolist()
     points = landmarks[f"{key}/points"].astype(np.float64) / 64
@@ -122,39 +128,46 @@ def _prepare(folder: Path, row: dict[str, str], landmarks: dict, lag: int) -> tu
         raise ValueError(f"{row['file']}: no landmarks in frames {np.flatnonzero(~present).tolist()}")
     matrices = geometry.smooth_matrices(geometry.crop_matrices(five_points(points, index) + 0.5), present)
     matrices[:, :, 2] += MARGIN
-    crops = geometry.warp_crops(frames, matrices / (1 + 2 * MARGIN), STORED)
+    crops = geometry.warp_crops(frames, matrices / (1 + 2 * MARGIN), side)
     rate, samples = wavfile.read(folder / row["wav"])
     mel = audio.mel_spectrogram(torch.from_numpy(samples.astype(np.float32) / 32768), rate)
     windows = audio.mel_windows(mel, count, FPS, lag)[:, 0].numpy()
     return crops, windows, mouth_numbers(points, index, shapes, landmarks["blendshape_names"].tolist())
 
 
-def load_clips(data: Path, cache: Path, lag: int = -1) -> ClipSet:
+def load_clips(data: Path, cache: Path, px: int = 96, lag: int = -1) -> ClipSet:
     """Read `data/talking` and `data/talking_generated`, preparing them once into `cache`.
 
     Args:
         data: folder of the data guide.
         cache: folder for the prepared arrays; reused when it is complete.
+        px: side of the crops to be trained.
         lag: frames by which mel windows are moved (spec A13).
 
     Raises:
         FileNotFoundError: `data` holds no manifest.
+        ValueError: the cache was prepared for another `px`.
     """
     index = cache / "clips.json"
     if not index.exists():
-        _build_cache(data, cache, lag)
+        _build_cache(data, cache, lag, stored_side(px))
     clips = [Clip(**entry) for entry in json.loads(index.read_text())]
     crops = np.load(cache / "crops.npy", mmap_mode="r")
+    if crops.shape[1] != stored_side(px):
+        raise ValueError(
+            f"{cache} holds crops of {crops.shape[1]} px; training at {px} px needs {stored_side(px)}. "
+            "Give another folder, or delete this one to prepare it anew."
+        )
     return ClipSet(clips, crops, np.load(cache / "windows.npy"), np.load(cache / "lips.npy"))
 
 
-def _build_cache(data: Path, cache: Path, lag: int) -> None:
+def _build_cache(data: Path, cache: Path, lag: int, side: int) -> None:
     landmarks = dict(np.load(data / "landmarks.npz", allow_pickle=False))
     clips: list[Clip] = []
     parts: list[tuple[NDArray, NDArray, NDArray]] = []
     for folder in ("talking", "talking_generated"):
         for row in csv.DictReader((data / folder / "manifest.csv").open(newline="")):
-            parts.append(_prepare(data / folder, row, landmarks, lag))
+            parts.append(_prepare(data / folder, row, landmarks, lag, side))
             start = clips[-1].start + clips[-1].frames if clips else 0
             generated = folder == "talking_generated"
             name = Path(row["file"]).stem

@@ -33,7 +33,7 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
     state = torch.load(checkpoint, weights_only=True)
     recipe = state["recipe"]
     recogniser = load_recogniser("builtin")
-    config = {key: recipe[key] for key in ("width", "px", "skips", "blend")} | {"id_dim": recogniser.dim}
+    config = recipe["model"] | {"id_dim": recogniser.dim}
     build("wavsyncswap", **config).load_state_dict(state["average"])  # fails here rather than on the user's machine
     weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state["average"].items()}
     metadata = {

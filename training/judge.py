@@ -22,7 +22,7 @@ from models.generator import Generator, load_generator
 from models.identity import FaceEmbedding, load_recogniser
 
 from .batches import REFERENCE_DISTANCE, aligned_faces, arcface_matrix
-from .clips import MARGIN, OPENING, STORED, Clip, ClipSet, load_clips, speech_part
+from .clips import MARGIN, OPENING, Clip, ClipSet, load_clips, speech_part
 from .lip_reader import LipReader, load_reader
 from .second_recogniser import second_recogniser
 from .sources import clip_vectors
@@ -33,8 +33,8 @@ Embed = Callable[[Tensor], Tensor]  # aligned faces [B, 3, 112, 112] RGB in [0, 
 
 
 def unit_crops(data: ClipSet, clip: Clip) -> Tensor:
-    """The clip's crops without the training margin, float32 [N, 3, 96, 96]."""
-    edge = round(STORED * MARGIN / (1 + 2 * MARGIN))
+    """The clip's crops without the training margin, float32 [N, 3, px, px]."""
+    edge = round(data.crops.shape[1] * MARGIN / (1 + 2 * MARGIN))
     crops = data.crops[clip.start : clip.start + clip.frames, edge:-edge, edge:-edge]
     return torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
 
@@ -108,7 +108,7 @@ def lip_correlation(reader: LipReader | None, pictures: Tensor, data: ClipSet, c
 
 
 def mean_training_face(data: ClipSet) -> Tensor:
-    """Mean over the training clips of each one's mean crop, [1, 3, 96, 96]."""
+    """Mean over the training clips of each one's mean crop, [1, 3, px, px]."""
     return torch.stack([unit_crops(data, clip)[::10].mean(0) for clip in data.of("train")]).mean(0, keepdim=True)
 
 
@@ -228,14 +228,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write the report."""
-    data = load_clips(args.data, args.clips or args.output / "clips")
+    generator = load_generator(args.weights, precision="fp32")
+    data = load_clips(args.data, args.clips or args.output / "clips", generator.px)
     judges: dict[str, Embed] = {"built-in (in the loss)": load_recogniser("builtin").embed}
     if second := second_recogniser(args.data):
         judges["MobileFaceNet (in the loss)"] = second.embed
     if independent := dlib_judge():
         judges["dlib (in no loss)"] = independent
     reader = load_reader(args.reader) if args.reader else None
-    result = judge(load_generator(args.weights, precision="fp32"), data, judges, reader)
+    result = judge(generator, data, judges, reader)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "judge.json").write_text(json.dumps(result, indent=1))
     (args.output / "judge.md").write_text(table(result))

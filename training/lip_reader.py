@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from .batches import Batches, sample
 from .clips import OPENING, Clip, ClipSet
 
+SIDE = 96
+
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +36,9 @@ class LipReader(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(128 * 3 * 4, 14))
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Read crops, float [B, 3, 96, 96] RGB in [0, 1] -> [B, 14]."""
+        """Read crops, float [B, 3, S, S] RGB in [0, 1] -> [B, 14]; other sides than 96 are brought to it."""
+        if crops.shape[-1] != SIDE:
+            crops = nn.functional.interpolate(crops, (SIDE, SIDE), mode="bilinear", antialias=True)
         return self.head(self.features(crops[:, :, 48:, 16:80] * 2 - 1))
 
 
@@ -67,7 +71,7 @@ def reading_correlation(reader: LipReader, data: ClipSet, clips: list[Clip]) -> 
     for clip in clips:
         rows = np.arange(clip.start, clip.start + clip.frames)
         with torch.inference_mode():
-            read = reader(sample(data.crops[rows], np.tile(np.eye(3), (len(rows), 1, 1)), 96)).numpy()
+            read = reader(sample(data.crops[rows], np.tile(np.eye(3), (len(rows), 1, 1)), SIDE)).numpy()
         values = [np.corrcoef(a, b)[0, 1] for a, b in zip(read.T, data.lips[rows].T, strict=True)]
         totals.append((np.nanmean(values), values[OPENING]))
     mean = np.mean(totals, 0)

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from training.batches import SourceBank
-from training.clips import STORED, Clip, ClipSet
+from training.clips import Clip, ClipSet
 
 
 @pytest.fixture
 def clip_set() -> ClipSet:
-    """Three people, 12 frames each, smooth coloured pictures; the third is for validation."""
+    """Three people, 12 frames each, smooth coloured pictures of 120 px; the third is for validation."""
     random = np.random.default_rng(0)
     small = random.random((36, 6, 6, 3)).astype(np.float32)
-    crops = np.repeat(np.repeat(small, STORED // 6, 1), STORED // 6, 2)
+    crops = np.repeat(np.repeat(small, 20, 1), 20, 2)
     clips = [Clip(f"c{i}", f"p{i}", "val" if i == 2 else "train", 12 * i, 12, False) for i in range(3)]
     windows = random.uniform(-4, 4, (36, 80, 16)).astype(np.float32)
     lips = random.standard_normal((36, 14)).astype(np.float32)

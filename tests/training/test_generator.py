@@ -1,25 +1,36 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+from dataclasses import replace
 from fractions import Fraction
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from models.generator import load_generator
+from models.geometry import ARCFACE_TEMPLATE
 from models.identity import FaceEmbedding, load_recogniser
 from models.networks import build
 from training.batches import Batches
+from training.config import LossConfig, Recipe, ScheduleConfig, load_recipe
 from training.export import export
-from training.generator import Recipe, Trainer, mouth_weights
+from training.generator import train
 from training.lip_reader import LipReader
+from training.losses import mouth_weights
+from training.trainer import Trainer
 
-RECIPE = Recipe(steps=4, gan_start=2, batch=4, swapped=2)
+RECIPE = Recipe(schedule=ScheduleConfig(steps=4, gan_start=2, batch=4, swapped=2))
 
 
-class StubSecond:
+class StubSecond(torch.nn.Module):
     """A second recogniser without a file: a fixed linear map of the faces."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.matrix = torch.randn(3 * 14 * 14, 128, generator=torch.Generator().manual_seed(1))
 
     def embed(self, faces: torch.Tensor) -> torch.Tensor:
@@ -41,7 +52,9 @@ def make(clip_set, bank):
 
 
 def advance(trainer: Trainer, batches: Batches, steps: int) -> list[dict[str, float]]:
-    return [trainer.train_step(batches(trainer.step, RECIPE.batch, RECIPE.swapped)) for _ in range(steps)]
+    return [
+        trainer.train_step(batches(trainer.step, RECIPE.schedule.batch, RECIPE.schedule.swapped)) for _ in range(steps)
+    ]
 
 
 def test_resumed_training_equals_unbroken_training(make, tmp_path):
@@ -60,14 +73,14 @@ def test_resumed_training_equals_unbroken_training(make, tmp_path):
 def test_phases_and_frozen_networks(make):
     trainer, batches = make()
     tower = {k: v.clone() for k, v in trainer.net.audio_encoder.state_dict().items()}
-    recogniser = {k: v.clone() for k, v in trainer.recogniser.network.state_dict().items()}
+    recogniser = {k: v.clone() for k, v in trainer.losses.recogniser.network.state_dict().items()}
     losses = advance(trainer, batches, 4)
     assert "adversarial" not in losses[1]
     assert {"l1", "low", "identity", "second_identity", "lips", "adversarial", "matching"} <= set(losses[2])
     assert all(torch.equal(v, trainer.net.audio_encoder.state_dict()[k]) for k, v in tower.items())
-    assert all(torch.equal(v, trainer.recogniser.network.state_dict()[k]) for k, v in recogniser.items())
-    assert all(p.grad is None for p in trainer.recogniser.network.parameters())
-    assert all(p.grad is None for p in trainer.reader.parameters())
+    assert all(torch.equal(v, trainer.losses.recogniser.network.state_dict()[k]) for k, v in recogniser.items())
+    assert all(p.grad is None for p in trainer.losses.recogniser.network.parameters())
+    assert all(p.grad is None for p in trainer.losses.reader.parameters())
 
 
 def test_a_checkpoint_exports_to_weights_that_load_and_run(make, tmp_path):
@@ -93,6 +106,63 @@ def test_training_starts_from_exported_weights(make, tmp_path):
     fresh.start_from(file)
     assert all(torch.equal(v, fresh.net.state_dict()[k]) for k, v in trainer.averaged().state_dict().items())
     assert all(not p.requires_grad for p in fresh.net.audio_encoder.parameters())
+
+
+def test_another_recipe_does_not_resume_a_checkpoint(make, tmp_path):
+    trainer, _ = make()
+    trainer.save(tmp_path / "last.pt")
+    trainer.recipe = replace(RECIPE, loss=LossConfig(l1=20.0))
+    with pytest.raises(ValueError, match=r"another recipe: loss differ .*recipe\.toml"):
+        trainer.restore(tmp_path / "last.pt")
+
+
+def test_a_loss_that_is_no_number_changes_nothing(make):
+    trainer, batches = make()
+    advance(trainer, batches, 1)
+    before = {k: v.clone() for k, v in trainer.net.state_dict().items() if "running" not in k and "tracked" not in k}
+    batch = batches(1, 4, 2)
+    batch.truth[0, 0, 0, 0] = float("nan")
+    with pytest.raises(RuntimeError, match="Nothing was updated"):
+        trainer.train_step(batch)
+    assert all(torch.equal(v, trainer.net.state_dict()[k]) for k, v in before.items())
+    assert trainer.step == 1
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder with one still of somebody else."""
+    (tmp_path / "faces").mkdir()
+    picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "faces" / "a.png"), picture)
+    points = " ".join(f"{value:.1f}" for value in ARCFACE_TEMPLATE.ravel())
+    (tmp_path / "faces" / "manifest.csv").write_text(f"file,kind,kps5,identity\na.png,photo,{points},somebody\n")
+    return tmp_path
+
+
+def test_a_stopped_run_saves_and_goes_on_to_the_same_weights(clip_set, folder, monkeypatch):
+    """SIGTERM after the second step; the resumed run ends where an unbroken one does."""
+    recipe = load_recipe("debug")
+    whole = train(clip_set, folder, folder / "whole", recipe, compiled=False)
+    assert whole.step == 6
+    original = Trainer.train_step
+
+    def interrupted(self, batch):
+        losses = original(self, batch)
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    stopped = train(clip_set, folder, folder / "part", recipe, compiled=False)
+    assert stopped.step == 2
+    monkeypatch.setattr(Trainer, "train_step", original)
+    resumed = train(
+        clip_set, folder, folder / "part", load_recipe(str(folder / "part" / "recipe.toml")), compiled=False
+    )
+    assert resumed.step == 6
+    assert all(torch.equal(v, resumed.net.state_dict()[k]) for k, v in whole.net.state_dict().items())
+    lines = [json.loads(line) for line in (folder / "part" / "log.jsonl").read_text().splitlines()]
+    assert {"step", "samples_per_s", "data_share", "l1", "critic"} <= set(lines[-1])
 
 
 def test_mouth_weights_have_mean_one_and_favour_the_mouth():

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from training.config import Recipe, load_recipe, names, to_toml
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_is_valid_and_survives_being_written(name, tmp_path):
+    recipe = load_recipe(name)
+    (tmp_path / "again.toml").write_text(to_toml(recipe), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "again.toml")) == recipe
+
+
+def test_defaults_are_a_valid_recipe():
+    Recipe().check()
+
+
+def test_changes_reach_their_place_with_their_type():
+    recipe = load_recipe("small-96", ["loss.l1=20", "model.skips=none", "model.blend=false", "optim.lr = 1e-3"])
+    assert (recipe.loss.l1, recipe.model.skips, recipe.model.blend, recipe.optim.lr) == (20.0, "none", False, 1e-3)
+    assert isinstance(recipe.loss.l1, float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("loss.indentity=1", "no loss.indentity. Did you mean loss.identity"),
+        ("losses.l1=1", "no losses. Did you mean loss"),
+        ("schedule.steps=many", "schedule.steps is a int; got 'many', a str"),
+        ("schedule.steps=true", "schedule.steps is a int; got True, a bool"),
+        ("model.blend=1", "model.blend is a bool"),
+        ("model=1", "takes section.key=value"),
+        ("loss.l1", "takes section.key=value"),
+        ("model.px=100", "model.px is one of 96, 128"),
+        ("schedule.swapped=32", "schedule.batch is larger than schedule.swapped"),
+        ("schedule.gan_start=5000", "gan_start lies between 0 and schedule.steps"),
+        ("optim.precision=fp8", "optim.precision is bf16 or fp32"),
+        ("loss.l1=-1", "loss weights are not negative"),
+    ],
+)
+def test_a_wrong_change_is_one_clear_error(change, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("small-96", [change])
+
+
+def test_all_faults_of_a_recipe_are_named_at_once():
+    with pytest.raises(ValueError, match="model.px.*optim.ema"):
+        load_recipe("debug", ["model.px=100", "optim.ema=2.0"])
+
+
+def test_an_unknown_recipe_names_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="base-256, base-96, debug, small-96"):
+        load_recipe("tiny")
+    (tmp_path / "broken.toml").write_text("[model\n")
+    with pytest.raises(ValueError, match="broken.toml is not valid TOML"):
+        load_recipe(str(tmp_path / "broken.toml"))

@@ -1,0 +1,198 @@
+"""Recipes: everything a generator run depends on beside the data, one TOML file each, checked before any work.
+
+A recipe is chosen by name (`training/configs`) or by path, changed by `--set loss.l1=20`, written whole into the run
+folder and into every checkpoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import tomli
+
+from models.networks.wavsyncswap import PRESETS, SIZES
+
+CONFIGS = Path(__file__).parent / "configs"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, see `models.networks.wavsyncswap.WavSyncSwap`."""
+
+    width: str = "small"
+    px: int = 96
+    skips: str = "adain"
+    blend: bool = True
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, in optimiser steps, and in what batches."""
+
+    steps: int = 4000
+    gan_start: int = 2000  # adversarial and feature-matching losses from here on
+    tower_steps: int = 1400  # supervised start of the audio tower, then frozen
+    reader_steps: int = 1200  # of the lip reader, then frozen
+    batch: int = 32
+    swapped: int = 12  # rows of a batch whose source is another identity
+    save_every: int = 250
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam for both networks; the generator's rate is multiplied by `gan_rate` once the GAN runs."""
+
+    lr: float = 5e-4
+    gan_rate: float = 0.4
+    discriminator_lr: float = 2e-4
+    warmup: int = 100
+    clip: float = 5.0  # largest norm of the generator's gradient
+    ema: float = 0.999
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights, and how many rows of a batch (counted from its end, swapped ones first) the recognisers look at."""
+
+    l1: float = 10.0
+    low: float = 5.0  # L1 of 8-px averages on swapped rows: pose, light and colour of the target
+    identity: float = 2.0  # by the generator's own recogniser
+    identity_rows: int = 16
+    second_identity: float = 2.0  # by the second recogniser, where the data folder has one
+    second_rows: int = 6
+    lips: float = 1.0  # what a frozen lip reader sees in the generated and in the true mouth, swapped rows too
+    feature_matching: float = 5.0
+    adversarial: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One generator run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def check(self) -> None:
+        """Refuse values that no run could work with.
+
+        Raises:
+            ValueError: names every fault at once.
+        """
+        model, schedule, optim = self.model, self.schedule, self.optim
+        rules = {
+            f"model.width is one of {', '.join(sorted(PRESETS))}": model.width in PRESETS,
+            f"model.px is one of {', '.join(map(str, SIZES))}": model.px in SIZES,
+            "model.skips is none or adain": model.skips in ("none", "adain"),
+            "schedule.steps, batch and save_every are at least 1": min(
+                schedule.steps, schedule.batch, schedule.save_every
+            ) >= 1,
+            "schedule.batch is larger than schedule.swapped, which is at least 1": (
+                1 <= schedule.swapped < schedule.batch
+            ),
+            "schedule.gan_start lies between 0 and schedule.steps": 0 <= schedule.gan_start <= schedule.steps,
+            "schedule.tower_steps and reader_steps are at least 1": min(
+                schedule.tower_steps, schedule.reader_steps
+            ) >= 1,
+            "optim.lr and discriminator_lr lie above 0 and below 1": all(
+                0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
+            ),
+            "optim.ema lies between 0 and 1": 0 <= optim.ema < 1,
+            "optim.precision is bf16 or fp32": optim.precision in ("bf16", "fp32"),
+            "loss weights are not negative": all(getattr(self.loss, f.name) >= 0 for f in fields(self.loss)),
+            "loss.identity_rows is at least loss.second_rows": self.loss.identity_rows >= self.loss.second_rows,
+        }  # fmt: skip
+        broken = [rule for rule, kept in rules.items() if not kept]
+        if broken:
+            raise ValueError("The recipe cannot be run: " + "; ".join(f"{rule}" for rule in broken) + ".")
+
+
+def names() -> list[str]:
+    """Recipes that come with the project."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
+def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
+    """Read, change and check a recipe.
+
+    Args:
+        name: one of `names()`, or the path of a TOML file.
+        changes: "section.key=value" each; the value is TOML, or a bare word for a string.
+
+    Raises:
+        ValueError: unknown recipe, key or section, a value of another type, or an impossible combination.
+    """
+    path = CONFIGS / f"{name}.toml" if name in names() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"There is no recipe {name!r}. Known: {', '.join(names())}; or give the path of a TOML file.")
+    try:
+        values = tomli.loads(path.read_text(encoding="utf-8"))
+    except tomli.TOMLDecodeError as error:
+        raise ValueError(f"{path.name} is not valid TOML: {error}.") from error
+    for change in changes:
+        _apply(values, change)
+    recipe = from_mapping(Recipe, values)
+    recipe.check()
+    return recipe
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build a configuration, checking every key and type.
+
+    Raises:
+        ValueError: an unknown key (with the nearest known one) or a value of another type.
+    """
+    hints = get_type_hints(kind)
+    known: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"Did you mean {where}{near[0]}?" if near else f"Known here: {', '.join(hints)}."
+            raise ValueError(f"The recipe has no {where}{key}. {hint}")
+        known[key] = _converted(hints[key], value, where + key)
+    return kind(**known)
+
+
+def _converted(kind: type, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is a section of the recipe, not a value; got {value!r}.")
+        return from_mapping(kind, value, f"{where}.")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} is a {kind.__name__}; got {value!r}, a {type(value).__name__}.")
+    return value
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (separator and dot and name):
+        raise ValueError(f"--set takes section.key=value, such as loss.l1=20; got {change!r}.")
+    try:
+        value = tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        value = text.strip()  # a bare word
+    group = values.setdefault(section, {})
+    if not isinstance(group, dict):
+        raise ValueError(f"{section} is a value of the recipe, not a section; got {change!r}.")
+    group[name] = value
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The whole recipe, defaults included, as TOML."""
+    lines: list[str] = []
+    for section in fields(recipe):
+        part = getattr(recipe, section.name)
+        lines += [f"[{section.name}]", *(f"{f.name} = {json.dumps(getattr(part, f.name))}" for f in fields(part)), ""]
+    return "\n".join(lines)

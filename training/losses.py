@@ -1,0 +1,120 @@
+"""What the generator is asked for: pixels, pose and colour, identity, lips, and to look real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.identity import Recogniser
+from models.networks.patchgan import least_squares_loss, weak_feature_matching
+
+from .batches import Batch, aligned_faces
+from .config import LossConfig
+from .lip_reader import LipReader
+from .second_recogniser import MobileFaceNet
+
+Critic = Callable[[Tensor], Any]  # the PatchGAN, compiled or not
+
+
+def mouth_weights(px: int) -> Tensor:
+    """L1 weights [1, 1, px, px], mean 1: lower half twice, the mouth twice more (spec section 9)."""
+    weights = torch.ones(px, px)
+    weights[px // 2 :] += 1
+    weights[int(0.58 * px) : int(0.90 * px), int(0.28 * px) : int(0.72 * px)] += 2
+    return (weights / weights.mean())[None, None]
+
+
+def recoloured(faces: Tensor, seed: int) -> Tensor:
+    """Aligned faces [B, 3, 112, 112] with random gain and a random share of their colour.
+
+    Without it the generator learns to please the recogniser with orange noses and blue eyelids.
+    """
+    random = torch.Generator().manual_seed(seed)
+    share = torch.rand(len(faces), 1, 1, 1, generator=random).to(faces.device)
+    gain = torch.exp(0.15 * torch.randn(len(faces), 3, 1, 1, generator=random)).to(faces.device)
+    return torch.lerp(faces.mean(1, keepdim=True), faces, share) * gain
+
+
+class GeneratorLosses:
+    """Weighted losses of a step, by name. The networks that judge are frozen, in evaluation mode.
+
+    Args:
+        config: weights.
+        px: side of the crops.
+        recogniser: the generator's own.
+        reader: lip reader.
+        second: second recogniser, if there is one.
+        device: where the run is.
+        compiled: compile what runs every step.
+    """
+
+    def __init__(
+        self,
+        config: LossConfig,
+        px: int,
+        recogniser: Recogniser,
+        reader: LipReader,
+        second: MobileFaceNet | None,
+        device: torch.device,
+        compiled: bool,
+    ) -> None:
+        self.config, self.recogniser = config, recogniser
+        recogniser.network.eval().requires_grad_(False).to(device)
+        self.reader = reader.eval().requires_grad_(False).to(device)
+        self.second = second if second is None else second.to(device)
+        self.weights = mouth_weights(px).to(device)
+        self.cell = px // 12  # 8 px of 96
+        self.embed = torch.compile(recogniser.embed) if compiled else recogniser.embed
+
+    def reconstruction(self, batch: Batch, generated: Tensor) -> dict[str, Tensor]:
+        """L1 where the ground truth is known, L1 of coarse averages on swapped rows, [B, 3, px, px] each."""
+        same = len(generated) - batch.swapped
+        difference = generated - batch.truth
+        coarse = nn.functional.avg_pool2d(difference[same:], self.cell)
+        return {
+            "l1": self.config.l1 * (difference[:same].abs() * self.weights).mean(),
+            "low": self.config.low * coarse.abs().mean(),
+        }
+
+    def identity(
+        self, batch: Batch, generated: Tensor, step: int, precise: AbstractContextManager
+    ) -> dict[str, Tensor]:
+        """Distances of a batch's last rows to their sources: the swapped ones and a few more."""
+        config, rows = self.config, slice(-self.config.identity_rows, None)
+        faces = recoloured(aligned_faces(generated[rows], batch.to_arcface[rows]), step)
+        with precise:
+            vectors = self.embed(faces).float()
+        losses = {"identity": config.identity * (1 - (vectors * batch.source[rows]).sum(1)).mean()}
+        if self.second is not None and batch.second is not None and config.second_identity:
+            rows = slice(-config.second_rows, None)
+            distance = 1 - (self.second.embed(faces[rows]) * batch.second[rows]).sum(1)
+            losses["second_identity"] = config.second_identity * distance.mean()
+        return losses
+
+    def lips(self, batch: Batch, generated: Tensor, precise: AbstractContextManager) -> dict[str, Tensor]:
+        """Difference of what the lip reader sees in the generated and in the true picture, all rows."""
+        with precise:
+            read = self.reader(torch.cat([generated, batch.truth])).float()
+        return {"lips": self.config.lips * nn.functional.smooth_l1_loss(*read.chunk(2))}
+
+    def realism(
+        self, critic: Critic, batch: Batch, generated: Tensor, precise: AbstractContextManager
+    ) -> dict[str, Tensor]:
+        """LSGAN and weak feature matching (spec 5.1, A22)."""
+        with precise:
+            fake, real = critic(generated), critic(batch.truth)
+        return {
+            "adversarial": self.config.adversarial * least_squares_loss(fake, 1.0),
+            "matching": self.config.feature_matching * weak_feature_matching(fake, real),
+        }
+
+
+def critic_loss(critic: Critic, real: Tensor, fake: Tensor, precise: AbstractContextManager) -> Tensor:
+    """LSGAN loss of the critic on real and generated pictures."""
+    with precise:
+        outputs = critic(real), critic(fake.detach())
+    return 0.5 * (least_squares_loss(outputs[0], 1.0) + least_squares_loss(outputs[1], 0.0))
