@@ -10,7 +10,8 @@ import sys
 COMMANDS = {
     "infer": "video + face + speech -> the video with that face, lips in sync",
     "demo": "run the whole job on inputs that need no download",
-    "generator": "train the generator (a first, minimal loop)",
+    "doctor": "can this machine train? one line a check, and what to do",
+    "generator": "train the generator, or go on training it",
     "judge": "measure a generator on the validation clips",
     "export": "turn a training checkpoint into weights that the nodes load",
 }

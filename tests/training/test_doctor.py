@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+from models.video_writer import VideoWriter
+from training import doctor
+from training.__main__ import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder with one clip of 25 frames and its sound."""
+    talking = tmp_path / "talking"
+    talking.mkdir()
+    (tmp_path / "landmarks.npz").touch()
+    (talking / "manifest.csv").write_text("file,wav\na.mp4,a.wav\n")
+    with VideoWriter(talking / "a.mp4", 64, 48, 25, None) as writer:
+        writer.write(np.zeros((25, 48, 64, 3), np.uint8))
+    wavfile.write(talking / "a.wav", 16000, np.zeros(16000, np.int16))
+    return tmp_path
+
+
+def test_a_sound_machine_passes(folder, capsys):
+    assert main(["doctor", "--data", str(folder), "--output", str(folder / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "a.mp4: 25 frames of 64x48 at 25 fps, 1.00 s of sound" in out
+    assert "recogniser wavsyncswap-iresnet18q" in out
+    assert "All is well." in out
+    assert not (folder / "run").exists()
+
+
+def test_an_absent_device_fails_with_a_remedy(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    assert main(["doctor", "--device", "cuda"]) == 1
+    captured = capsys.readouterr()
+    assert "FAIL  device" in captured.out
+    assert "Choose another --device" in captured.out
+    assert "1 of 6 checks failed" in captured.err
+
+
+def test_a_wrong_mel_is_noticed(monkeypatch):
+    right = doctor.audio.mel_spectrogram
+    monkeypatch.setattr(doctor.audio, "mel_spectrogram", lambda x, rate: right(x, rate) + 1e-3)
+    assert doctor.check_mel().remedy
+    monkeypatch.undo()
+    assert not doctor.check_mel().remedy
+
+
+def test_data_that_training_would_trip_over(folder):
+    assert not doctor.check_data(folder).remedy
+    wavfile.write(folder / "talking" / "a.wav", 16000, np.zeros(20000, np.int16))
+    assert "differ in length" in doctor.check_data(folder).remedy
+    (folder / "talking" / "a.mp4").write_bytes(b"not a video")
+    assert "Replace the file" in doctor.check_data(folder).remedy
+    (folder / "talking" / "manifest.csv").write_text("file,wav\n")
+    assert "lists no clip" in doctor.check_data(folder).found
+    assert "lacks talking/manifest.csv, landmarks.npz" in doctor.check_data(folder / "elsewhere").found
+
+
+def test_a_full_disk_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 3 * doctor.GIB})())
+    assert "Free 7 GiB more" in doctor.check_disk(tmp_path / "a" / "b").remedy
+
+
+def test_damaged_weights_are_noticed(monkeypatch):
+    assert not doctor.check_weights().remedy
+    monkeypatch.setattr(doctor, "sha256_file", lambda path: "0" * 64)
+    assert "clone again" in doctor.check_weights().remedy
