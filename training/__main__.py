@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "can this machine train? one line a check, and what to do",
     "generator": "train the generator, or go on training it",
     "judge": "measure a generator on the validation clips",
+    "benchmark": "training samples a second by recipe and precision",
     "export": "turn a training checkpoint into weights that the nodes load",
 }
 
