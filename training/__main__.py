@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "run the whole job on inputs that need no download",
     "doctor": "can this machine train? one line a check, and what to do",
     "generator": "train the generator, or go on training it",
+    "syncnet": "train the lip-sync expert, or go on training it",
     "judge": "measure a generator on the validation clips",
     "benchmark": "training samples a second by recipe and precision",
     "export": "turn a training checkpoint into weights that the nodes load",

@@ -95,7 +95,8 @@ def pose_thumbnails(data: ClipSet) -> np.ndarray:
     return result
 
 
-def _jitter(random: np.random.Generator) -> np.ndarray:
+def jitter_matrix(random: np.random.Generator) -> np.ndarray:
+    """Small random shift, turn, scale and perhaps a mirroring, normalised coordinates [3, 3]."""
     scale, angle = np.exp(random.normal(0, 0.04)), random.normal(0, 0.05)
     flip = random.choice([-1, 1])
     x, y = random.normal(0, 0.03, 2)
@@ -120,7 +121,8 @@ def sample(pictures: np.ndarray, matrices: np.ndarray, px: int) -> Tensor:
     return torch.nn.functional.grid_sample(stored, grid, padding_mode="border", align_corners=False)
 
 
-def _colour(random: np.random.Generator, batch: int) -> tuple[Tensor, Tensor]:
+def colour_change(random: np.random.Generator, batch: int) -> tuple[Tensor, Tensor]:
+    """Random gain [B, 3, 1, 1] and shift [B, 1, 1, 1] of brightness and tint."""
     gain = np.exp(random.normal(0, 0.12, (batch, 1, 1, 1)) + random.normal(0, 0.05, (batch, 3, 1, 1)))
     return torch.from_numpy(gain).float(), torch.from_numpy(random.normal(0, 0.03, (batch, 1, 1, 1))).float()
 
@@ -139,8 +141,8 @@ class Batches:
         random = np.random.default_rng([self.seed, step])
         picks = (self.clips[i] for i in random.choice(len(self.clips), size, p=self.weight))
         rows = np.array([clip.start + random.integers(clip.frames) for clip in picks])
-        gain, shift = _colour(random, size)
-        jitter = np.stack([_jitter(random) for _ in range(size)])
+        gain, shift = colour_change(random, size)
+        jitter = np.stack([jitter_matrix(random) for _ in range(size)])
         return (sample(self.data.crops[rows], jitter, self.px) * gain + shift).clamp(0, 1), rows
 
     def _reference(self, clip: Clip, frame: int, random: np.random.Generator) -> int:
@@ -164,8 +166,8 @@ class Batches:
             reference.append(clip.start + self._reference(clip, frame, random))
             draw = self.bank.own if row < size - swapped else self.bank.other
             source.append(draw(clip.identity, random))
-        jitter = np.stack([_jitter(random) for _ in range(size)])
-        gain, shift = _colour(random, size)
+        jitter = np.stack([jitter_matrix(random) for _ in range(size)])
+        gain, shift = colour_change(random, size)
         truth = (sample(self.data.crops[target], jitter, self.px) * gain + shift).clamp(0, 1)
         other = (sample(self.data.crops[reference], jitter, self.px) * gain + shift).clamp(0, 1)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()

@@ -74,13 +74,27 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class SyncConfig:
+    """The sync expert's run."""
+
+    steps: int = 3000
+    supervised_steps: int = 400  # both towers only predict mouth numbers until here
+    clips: int = 8  # of a batch
+    windows: int = 8  # of each clip
+    lr: float = 5e-4
+    temperature: float = 0.07
+    measure_every: int = 100
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """One generator run."""
+    """One generator run, and the run of the sync expert that goes with it."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    syncnet: SyncConfig = field(default_factory=SyncConfig)
 
     def check(self) -> None:
         """Refuse values that no run could work with.
@@ -108,6 +122,10 @@ class Recipe:
             ),
             "optim.ema lies between 0 and 1": 0 <= optim.ema < 1,
             "optim.precision is bf16 or fp32": optim.precision in ("bf16", "fp32"),
+            "syncnet.steps, clips, measure_every and temperature lie above 0, windows above 1": (
+                min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
+                and self.syncnet.windows > 1
+            ),
             "loss weights are not negative": all(getattr(self.loss, f.name) >= 0 for f in fields(self.loss)),
             "loss.identity_rows is at least loss.second_rows": self.loss.identity_rows >= self.loss.second_rows,
         }  # fmt: skip

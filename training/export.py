@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from models import geometry
 from models.checkpoints import save_weights
@@ -20,40 +22,44 @@ MEL_LAG = -1  # the loader of `clips` cuts windows one frame early (spec A13)
 
 
 def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
-    """Write the averaged weights with all that is needed to run them.
+    """Write the weights, averaged where a run averages, with all that is needed to run them.
 
     Args:
-        checkpoint: file of `training.generator`.
+        checkpoint: file of `training.generator` (last.pt) or `training.syncnet` (syncnet.pt).
         output: safetensors file to write.
         dtype: number type of the weights.
 
     Returns:
         `output`.
     """
-    state = torch.load(checkpoint, weights_only=True)
-    recipe = state["recipe"]
-    recogniser = load_recogniser("builtin")
-    config = recipe["model"] | {"id_dim": recogniser.dim}
-    build("wavsyncswap", **config).load_state_dict(state["average"])  # fails here rather than on the user's machine
-    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state["average"].items()}
-    metadata = {
-        "network": "wavsyncswap",
-        "config": config,
-        "recogniser": recogniser.id,
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    learnt, metadata = _expert(state) if "expert" in state else _generator(state)
+    build(metadata["network"], **metadata["config"]).load_state_dict(learnt)  # fails here, not on the user's machine
+    metadata |= {
         "geometry": geometry.GEOMETRY_ID,
-        "mel_lag": MEL_LAG,
         "steps": state["step"],
-        "recipe": recipe,
+        "recipe": state["recipe"],
         "licence": "non-commercial research use; see the model card",
     }
-    save_weights(output, weights, metadata)
+    save_weights(output, {k: v.to(dtype) if v.is_floating_point() else v for k, v in learnt.items()}, metadata)
     log.info("%s: %.1f MB after %d steps", output, output.stat().st_size / 1e6, state["step"])
     return output
 
 
+def _generator(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    recogniser = load_recogniser("builtin")
+    config = state["recipe"]["model"] | {"id_dim": recogniser.dim}
+    described = {"network": "wavsyncswap", "config": config, "recogniser": recogniser.id, "mel_lag": MEL_LAG}
+    return state["average"], described
+
+
+def _expert(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return state["expert"], {"network": "syncnet_expert", "config": {}}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training export`."""
-    parser.add_argument("checkpoint", type=Path, help="last.pt of a run folder")
+    parser.add_argument("checkpoint", type=Path, help="last.pt or syncnet.pt of a run folder")
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--dtype", choices=TYPES, default="fp16", help="number type (default %(default)s)")
 

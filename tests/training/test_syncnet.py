@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoints import load_weights
+from models.networks import build
+from models.networks.syncnet import SyncNetExpert
+from training.clips import Clip, ClipSet
+from training.config import load_recipe
+from training.export import export
+from training.sync_windows import SyncBatches, mel_row
+from training.syncnet import SyncTrainer, contrastive_loss, measure, probability_loss, train
+
+
+@pytest.fixture
+def talking() -> ClipSet:
+    """Three people of 60 frames whose brightness follows their sound."""
+    random = np.random.default_rng(0)
+    level = random.random(180).astype(np.float32)
+    crops = np.broadcast_to((level * 255).astype(np.uint8)[:, None, None, None], (180, 120, 120, 3)).copy()
+    windows = np.broadcast_to(level[:, None, None] * 8 - 4, (180, 80, 16)).astype(np.float32)
+    clips = [Clip(f"c{i}", f"p{i}", "val" if i == 2 else "train", 60 * i, 60, False) for i in range(3)]
+    return ClipSet(clips, crops, windows, random.standard_normal((180, 14)).astype(np.float32))
+
+
+def test_windows_meet_their_own_sound(talking):
+    """The mel window of frames f.. is the stored one of frame f + 1, which begins where frame f does."""
+    clip = talking.clips[1]
+    assert np.array_equal(mel_row(talking, clip, 7), talking.windows[clip.start + 8])
+    batch = SyncBatches(talking, talking.clips, 0)(3, 2, 4)
+    assert batch.faces.shape == (8, 5, 3, 96, 96)
+    assert batch.mel.shape == (8, 1, 80, 16)
+    again = SyncBatches(talking, talking.clips, 0)(3, 2, 4)
+    assert torch.equal(batch.faces, again.faces)
+
+
+def test_near_windows_are_no_negatives_of_each_other(talking):
+    batch = SyncBatches(talking, talking.clips[:1], 0)(0, 1, 40)
+    assert not batch.negative.diagonal().any()
+    assert torch.equal(batch.negative, batch.negative.T)
+    assert 0.6 < batch.negative.float().mean() < 0.95
+    pair = SyncBatches(talking, talking.clips[:2], 0)(0, 2, 3).negative
+    assert pair[:3, 3:].all() or not pair.all()
+
+
+def test_losses_against_hand_made_numbers():
+    eye = torch.eye(4)
+    negative = ~torch.eye(4, dtype=torch.bool)
+    # Perfect: 1 against three zeros, logits 1 / t. Cross entropy is log(1 + 3 exp(-1 / t)).
+    expected = np.log1p(3 * np.exp(-1 / 0.5))
+    assert abs(contrastive_loss(eye, eye, negative, 0.5).item() - expected) < 1e-6
+    assert probability_loss(eye, eye, negative).item() < 1e-5
+    alike = torch.full((4, 4), 0.5)
+    assert abs(contrastive_loss(alike, alike, negative, 0.5).item() - np.log(4)) < 1e-6
+    # Rows that may not be told apart leave the softmax.
+    assert contrastive_loss(alike, alike, torch.zeros(4, 4, dtype=torch.bool), 0.5).item() == 0
+
+
+def test_a_perfect_expert_and_a_constant_one(talking):
+    class Perfect(SyncNetExpert):
+        def embed_audio(self, mel):
+            angle = (mel.mean((1, 2, 3)) + 4) / 8 * torch.pi / 2
+            return torch.stack([angle.cos(), angle.sin()], 1)
+
+        def embed_face(self, frames):
+            angle = frames[:, 3:6].mean((1, 2, 3)) * torch.pi / 2  # the second frame: stored windows are one late
+            return torch.stack([angle.cos(), angle.sin()], 1)
+
+    numbers = measure(Perfect(), talking, talking.clips)
+    assert numbers["offset_within_1"] == 1
+    assert numbers["accuracy"] > 0.95
+
+    class Constant(Perfect):
+        def embed_face(self, frames):
+            return torch.ones(len(frames), 2) / 2**0.5
+
+    assert measure(Constant(), talking, talking.clips)["accuracy"] < 0.7
+
+
+def test_resumed_training_equals_unbroken_training_and_logs_from_the_first_measurement(talking, tmp_path):
+    recipe = load_recipe("debug")
+    whole = train(talking, tmp_path / "whole", recipe, compiled=False)
+    part = SyncTrainer(recipe, compiled=False)
+    batches = SyncBatches(talking, talking.of("train"), recipe.schedule.seed)
+    for step in range(4):
+        part.train_step(batches(step, recipe.syncnet.clips, recipe.syncnet.windows))
+    (tmp_path / "part").mkdir()
+    part.save(tmp_path / "part" / "syncnet.pt")
+    resumed = train(talking, tmp_path / "part", recipe, compiled=False)
+    assert all(torch.equal(v, resumed.expert.state_dict()[k]) for k, v in whole.expert.state_dict().items())
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "syncnet.jsonl").read_text().splitlines()]
+    assert {"val_accuracy", "val_offset_within_1", "val_loss", "lips_audio", "contrastive"} <= set(lines[-1])
+
+
+def test_the_checkpoint_has_the_public_layout(talking, tmp_path):
+    train(talking, tmp_path, load_recipe("debug"), compiled=False)
+    state, metadata = load_weights(export(tmp_path / "syncnet.pt", tmp_path / "s.safetensors", torch.float32))
+    build("syncnet_expert").load_state_dict(state)
+    assert (metadata["network"], metadata["steps"]) == ("syncnet_expert", 6)
+
+
+def test_it_overfits_one_batch(talking):
+    """Whether gradients reach both towers: twelve windows are learnt by heart within a few steps."""
+    recipe = load_recipe("debug", ["syncnet.supervised_steps=0", "syncnet.steps=60", "optim.warmup=5"])
+    trainer, batches = SyncTrainer(recipe, compiled=False), SyncBatches(talking, talking.of("train"), 0)
+    losses = [trainer.train_step(batches(0, 2, 6))["contrastive"] for _ in range(30)]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])

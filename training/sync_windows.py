@@ -1,0 +1,89 @@
+"""Windows for the sync expert: five consecutive frames and the 200 ms of sound that belong to them.
+
+A batch holds several windows of each of several clips. Windows of one clip at another time are the hard negatives
+(same face, same voice), those of other clips the easy ones; windows nearer than five frames share frames and are no
+negatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.networks.syncnet import FRAMES
+
+from .batches import colour_change, jitter_matrix, sample
+from .clips import Clip, ClipSet
+
+PX = 96
+
+
+@dataclass(frozen=True)
+class SyncBatch:
+    """Matching windows.
+
+    Attributes:
+        faces: [B, 5, 3, 96, 96] RGB in [0, 1].
+        mel: [B, 1, 80, 16].
+        lips: [B, 14] mouth numbers of the middle frame as speech moves them.
+        negative: bool [B, B]; sound of row i is a negative for the faces of row j.
+    """
+
+    faces: Tensor
+    mel: Tensor
+    lips: Tensor
+    negative: Tensor
+
+
+def mel_row(data: ClipSet, clip: Clip, frame: int | np.ndarray) -> np.ndarray:
+    """Mel windows of the frames `frame` .. `frame` + 4, [..., 80, 16].
+
+    Stored windows are cut one frame early for the generator (spec A13); the expert's begin with its first frame.
+    """
+    return data.windows[clip.start + np.asarray(frame) + 1]
+
+
+def starts(clip: Clip) -> int:
+    """How many windows a clip has."""
+    return max(0, clip.frames - FRAMES + 1)
+
+
+def faces_of(data: ClipSet, clip: Clip, first: np.ndarray) -> Tensor:
+    """Whole-crop windows [N, 5, 3, 96, 96] at the given first frames, neither moved nor recoloured."""
+    rows = clip.start + first[:, None] + np.arange(FRAMES)
+    matrices = np.tile(np.eye(3), (rows.size, 1, 1))
+    return sample(data.crops[rows.ravel()], matrices, PX).view(len(first), FRAMES, 3, PX, PX)
+
+
+class SyncBatches:
+    """Batches as a pure function of (seed, step)."""
+
+    def __init__(self, data: ClipSet, clips: list[Clip], seed: int) -> None:
+        self.data, self.seed = data, seed
+        self.clips = [clip for clip in clips if starts(clip) > 2 * FRAMES]  # room for a negative
+        if not self.clips:
+            raise ValueError(f"No clip is longer than {3 * FRAMES} frames; give longer clips.")
+
+    def __call__(self, step: int, clips: int, windows: int) -> SyncBatch:
+        """`windows` windows of each of `clips` clips; one shift, turn and colour a window."""
+        random = np.random.default_rng([self.seed, step])
+        faces, mels, lips, owner, frames = [], [], [], [], []
+        for pick in random.choice(len(self.clips), clips, replace=len(self.clips) < clips):
+            clip = self.clips[pick]
+            first = random.choice(starts(clip), windows, replace=starts(clip) < windows)
+            rows = clip.start + first[:, None] + np.arange(FRAMES)
+            jitter = np.stack([jitter_matrix(random) for _ in range(windows)]).repeat(FRAMES, 0)
+            gain, shift = colour_change(random, windows)
+            pictures = sample(self.data.crops[rows.ravel()], jitter, PX).view(windows, FRAMES, 3, PX, PX)
+            faces.append((pictures * gain[:, None] + shift[:, None]).clamp(0, 1))
+            mels.append(mel_row(self.data, clip, first))
+            lips.append(self.data.mouth[clip.start + first + FRAMES // 2])
+            owner += [pick] * windows
+            frames += first.tolist()
+        same = np.array(owner)[:, None] == np.array(owner)
+        near = np.abs(np.array(frames)[:, None] - np.array(frames)) < FRAMES
+        mel, numbers = (torch.from_numpy(np.concatenate(parts)) for parts in (mels, lips))
+        return SyncBatch(torch.cat(faces), mel[:, None], numbers, torch.from_numpy(~(same & near)))
