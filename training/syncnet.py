@@ -59,7 +59,7 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
 
     Returns:
         accuracy (true against shifted by five frames or more, per window), offset_within_1 (share of clips whose mean
-        cosine over up to 24 windows peaks within a frame of no shift, among shifts of +-15), loss (BCE, half positives).
+        cosine over up to 24 windows peaks within a frame of it, among +-15), loss (BCE, half positives).
     """
     right, found, losses = [], [], []
     for clip in clips:
