@@ -82,18 +82,19 @@ class Generator:
         result = torch.empty(len(crops), 3, self.px, self.px)
         for start in range(0, len(crops), batch):
             part = slice(start, start + batch)
-            target = self._fit(crops[part].to(device))
+            target = self.fit(crops[part].to(device))
             reference = target
             if references is not None:
                 chosen = references if len(references) == 1 else references[part]
-                reference = self._fit(chosen.to(device)).expand_as(target)
+                reference = self.fit(chosen.to(device)).expand_as(target)
             pair = torch.cat([mask_lower_half(target), reference], 1).contiguous(memory_format=torch.channels_last)
             result[part] = self.network.modulated(pair, windows[part].to(device, dtype), styles).float().cpu()
             if progress:
                 progress(min(start + batch, len(crops)), len(crops))
         return result
 
-    def _fit(self, crops: Tensor) -> Tensor:
+    def fit(self, crops: Tensor) -> Tensor:
+        """Crops [N, 3, S, S] brought to `px`, float32; area averaging or bicubic interpolation."""
         if crops.shape[-1] == self.px and crops.shape[-2] == self.px:
             return crops.float()
         smaller = crops.shape[-1] > self.px

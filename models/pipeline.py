@@ -20,6 +20,7 @@ from . import blend, geometry, timing
 from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
 from .face_track import FaceTrack
 from .identity import check_embedding
+from .references import References, shot_numbers
 from .tracks import Selection, track_faces
 from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
@@ -56,6 +57,19 @@ class SwapOptions:
     speech_gate: float = 1.0
     audio_offset: float = 0.0
     chunk: int = 16
+
+
+@dataclass(frozen=True)
+class ChunkReferences:
+    """The clip's references with the numbers [n] of a chunk's frames in the source and of their shots."""
+
+    references: References
+    frames: NDArray[np.integer]
+    shots: NDArray[np.integer]
+
+    def choose(self, crops: NDArray[np.uint8], there: NDArray[np.integer]) -> torch.Tensor:
+        """References for the crops uint8 [m, S, S, 3] of the chunk's frames `there` -> float32 [m, 3, S, S]."""
+        return as_pictures(self.references.choose(crops, self.frames[there], self.shots[there]))
 
 
 @dataclass(frozen=True)
@@ -115,12 +129,14 @@ def talking_swap(
     with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
         chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
         track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
+        references = References()
         for start in range(0, plan.frames, options.chunk):
             stop = min(start + options.chunk, plan.frames)
             rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
             frames = timing.read_planned(source, plan, start, stop)
             windows = open_ended_windows(driven, stop - start, info.fps, generator.mel_lag, start)
-            writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options))
+            chosen = ChunkReferences(references, rows, shot_numbers(track.cuts, rows))
+            writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options, chosen))
             step(needed + stop, total)
     remarks = [track.report(generator.px), plan.message, *info.notes]
     if audio is None:
@@ -135,6 +151,7 @@ def swap_frames(
     embedding: FaceEmbedding,
     generator: Generator,
     options: SwapOptions,
+    references: ChunkReferences | None = None,
 ) -> NDArray[np.uint8]:
     """One chunk: crop, generate, paste. Frames without the face are returned as they are.
 
@@ -145,6 +162,7 @@ def swap_frames(
         embedding: source identity.
         generator: a loaded generator.
         options: see `SwapOptions`.
+        references: chooses among earlier crops; None = each crop is its own reference.
 
     Returns:
         uint8 [n, H, W, 3].
@@ -153,8 +171,9 @@ def swap_frames(
     if not len(there):
         return frames
     crops = geometry.warp_crops(frames[there], track.matrices[there], generator.px)
-    pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-    made = generator.generate(pictures, windows[torch.from_numpy(there)], embedding)
+    pictures = as_pictures(crops)
+    shown = None if references is None else references.choose(crops, there)
+    made = generator.generate(pictures, windows[torch.from_numpy(there)], embedding, shown)
     made_crops = np.ascontiguousarray(made.permute(0, 2, 3, 1).numpy())
     pasted, _ = blend.paste_faces(
         frames[there], made_crops, picked(track, there), feather=options.feather, colour_match=options.colour_match
@@ -162,6 +181,11 @@ def swap_frames(
     result = frames.copy()
     result[there] = pasted
     return result
+
+
+def as_pictures(crops: NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 [n, S, S, 3] -> float32 [n, 3, S, S] in [0, 1]."""
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
 
 
 def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from comfy_api.latest import io
 
@@ -60,8 +61,9 @@ class Generate(io.ComfyNode):
         speech_gate: float,
         audio_offset: float,
     ) -> io.NodeOutput:
-        """Windows of the gated mel, then the network in batches."""
+        """Windows of the gated mel, references out of earlier frames, then the network in batches."""
         from ..models.audio import driving_windows
+        from ..models.references import References, shot_numbers
 
         faces = values.rgb(crops, "crops")
         if len(faces) != len(track):
@@ -73,5 +75,11 @@ class Generate(io.ComfyNode):
         windows = driving_windows(
             mel, len(track), track.fps, speech_gate=speech_gate, offset=audio_offset, lag=generator.mel_lag
         )
-        out = generator.generate(faces.movedim(-1, 1), windows, embedding, progress=host.progress())
+        pictures = torch.cat([generator.fit(part.movedim(-1, 1)) for part in faces.split(64)])
+        levels = (pictures * 255).round().byte().movedim(1, -1).contiguous().numpy()
+        frames = np.arange(len(track))
+        shown = torch.from_numpy(References().choose(levels, frames, shot_numbers(track.cuts, frames)))
+        out = generator.generate(
+            pictures, windows, embedding, shown.movedim(-1, 1).float() / 255, progress=host.progress()
+        )
         return io.NodeOutput(host.result(out.movedim(1, -1).contiguous().clamp(0, 1)))

@@ -8,17 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
+from models.references import DISTANCE, pose_thumbnail
 
 from .clips import MARGIN, Clip, ClipSet
-
-REFERENCE_DISTANCE = 5  # frames between target and reference (spec A11): no shared 5-frame window
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,8 @@ def arcface_matrix() -> np.ndarray:
 
 
 def pose_thumbnails(data: ClipSet) -> np.ndarray:
-    """Upper half of every stored crop as a 12 x 6 grey picture, float32 [F, 72]: near pictures are near in pose."""
-    result = np.empty((len(data.crops), 72), np.float32)
-    for row, crop in enumerate(data.crops):
-        small = cv2.resize(np.ascontiguousarray(crop[: len(crop) // 2]), (12, 6), interpolation=cv2.INTER_AREA)
-        result[row] = small.astype(np.float32).mean(2).ravel()
-    return result
+    """Pose of every stored crop as inference compares it, float32 [F, 72]."""
+    return np.stack([pose_thumbnail(crop) for crop in data.crops])
 
 
 def jitter_matrix(random: np.random.Generator) -> np.ndarray:
@@ -150,7 +144,7 @@ class Batches:
 
         One candidate teaches to turn a face; many stand for what inference can choose from a whole clip.
         """
-        far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= REFERENCE_DISTANCE)
+        far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= DISTANCE)
         candidates = random.choice(far, random.choice([1, 4, 16]))
         distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
         return int(candidates[distance.argmin()])

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from models.generator import Generator, load_generator
 from models.identity import FaceEmbedding, load_recogniser
+from models.references import References
 
-from .batches import REFERENCE_DISTANCE, aligned_faces, arcface_matrix
+from .batches import aligned_faces, arcface_matrix
 from .clips import MARGIN, OPENING, Clip, ClipSet, load_clips, speech_part
 from .lip_reader import LipReader, load_reader
 from .second_recogniser import second_recogniser
@@ -55,13 +56,12 @@ def identity_vector(vectors: Tensor, recogniser: str) -> FaceEmbedding:
     return FaceEmbedding(vector=mean, recogniser=recogniser, quality=1.0, count=len(vectors))
 
 
-def nearest_pose(truth: Tensor) -> Tensor:
-    """For every frame the one nearest in its upper half among those that training may use as reference, int64 [N]."""
-    upper = nn.functional.avg_pool2d(truth[:, :, : truth.shape[-1] // 2], 8).flatten(1)
-    distance = torch.cdist(upper, upper)
-    place = torch.arange(len(truth))
-    distance[(place[:, None] - place).abs() < REFERENCE_DISTANCE] = torch.inf
-    return distance.argmin(1)
+def chosen_references(truth: Tensor) -> Tensor:
+    """The references that nodes and `infer` choose for a clip of one shot, [N, 3, S, S]."""
+    levels = (truth * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    frames = np.arange(len(truth))
+    chosen = References().choose(levels, frames, np.zeros_like(frames))
+    return torch.from_numpy(chosen).permute(0, 3, 1, 2).float() / 255
 
 
 def judge_reconstruction(
@@ -77,7 +77,7 @@ def judge_reconstruction(
     systems: dict[str, Tensor] = {}
     for kind, reference in (
         ("middle frame", truth[clip.frames // 2][None]),
-        ("nearest pose", truth[nearest_pose(truth)]),
+        ("earlier frame", chosen_references(truth)),
     ):
         systems[f"{kind}: generated"] = generator.generate(truth, windows, source, references=reference)
         systems[f"{kind}: shifted audio"] = generator.generate(truth, shifted, source, references=reference)
@@ -124,7 +124,7 @@ def judge_swap(
     """By each judge the cosines of the swapped output to the source's and to the target's own vector, and its lips."""
     truth = unit_crops(data, target)[::2]
     windows = torch.from_numpy(data.windows[target.start : target.start + target.frames : 2])[:, None]
-    swapped = generator.generate(truth, windows, source)
+    swapped = generator.generate(truth, windows, source, references=chosen_references(unit_crops(data, target))[::2])
     lips = lip_correlation(reader, swapped, data, target, step=2)
     seen = swapped[::3]
     theta = torch.from_numpy(arcface_matrix()[:2]).float().expand(len(seen), 2, 3)
@@ -200,7 +200,7 @@ def table(result: dict) -> str:
         psnr, ssim, lips = (np.mean([clip[f"{name} {kind}"] for clip in clips]) for kind in ("PSNR", "SSIM", "lips"))
         lines.append(f"| {name} | {psnr:.2f} | {ssim:.3f} | {lips:.2f} |")
     lines.append("")
-    for kind in ("middle frame", "nearest pose"):
+    for kind in ("middle frame", "earlier frame"):
         wins = sum(clip[f"{kind}: generated PSNR"] > clip[f"{kind}: shifted audio PSNR"] for clip in clips)
         lines.append(f"Right audio beats shifted audio in PSNR on {wins} of {len(clips)} clips ({kind}).")
     lines += [

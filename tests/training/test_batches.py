@@ -5,7 +5,8 @@ import torch
 
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
-from training.batches import REFERENCE_DISTANCE, Batches, aligned_faces, arcface_matrix, pose_thumbnails
+from models.references import DISTANCE
+from training.batches import Batches, aligned_faces, arcface_matrix, pose_thumbnails
 from training.clips import MARGIN
 
 
@@ -42,9 +43,9 @@ def test_references_keep_their_distance_and_many_candidates_bring_the_pose_neare
     draw = Batches(clip_set, clip_set.clips, bank, 96, seed=0)
     clip, random = clip_set.clips[1], np.random.default_rng(0)
     rows = [draw._reference(clip, 6, random) for _ in range(200)]
-    assert {abs(row - 6) >= REFERENCE_DISTANCE and 0 <= row < clip.frames for row in rows} == {True}
+    assert {abs(row - 6) >= DISTANCE and 0 <= row < clip.frames for row in rows} == {True}
     distance = np.abs(draw.poses[clip.start : clip.start + clip.frames] - draw.poses[clip.start + 6]).mean(1)
-    far = np.flatnonzero(np.abs(np.arange(clip.frames) - 6) >= REFERENCE_DISTANCE)
+    far = np.flatnonzero(np.abs(np.arange(clip.frames) - 6) >= DISTANCE)
     assert distance[rows].mean() < distance[far].mean()
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from training.batches import REFERENCE_DISTANCE
-from training.judge import lip_correlation, mean_training_face, mouth_scores, nearest_pose, unit_crops
+from training.judge import lip_correlation, mean_training_face, mouth_scores, unit_crops
 from training.lip_reader import LipReader
 
 
@@ -21,14 +20,6 @@ def test_mouth_scores_against_known_numbers():
     assert abs(psnr - 20) < 1e-3  # a constant error of 0.1 is -20 log10(0.1) dB
     assert ssim < 1
     assert mouth_scores(truth, truth)[1] == 1
-
-
-def test_the_nearest_pose_is_far_enough_in_time_and_nearest_in_looks():
-    truth = torch.zeros(30, 3, 96, 96)
-    truth[:, :, :48] = (torch.arange(30) % 10 / 10)[:, None, None, None]
-    rows = nearest_pose(truth)
-    assert ((rows - torch.arange(30)).abs() >= REFERENCE_DISTANCE).all()
-    assert torch.equal(rows % 10, torch.arange(30) % 10)
 
 
 def test_lip_correlation_is_one_for_the_truth_and_minus_one_for_its_opposite(clip_set):
