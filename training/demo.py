@@ -24,14 +24,14 @@ AROUND = 2.2  # side of the shown square over the longer side of the face box
 
 
 def astronaut() -> np.ndarray:
-    """The default target: Eileen Collins, uint8 [512, 512, 3] RGB."""
+    """The default source face: Eileen Collins, uint8 [512, 512, 3] RGB."""
     from skimage.data import astronaut
 
     return np.ascontiguousarray(astronaut())
 
 
 def hopper() -> np.ndarray:
-    """The default source face: Grace Hopper, uint8 [606, 512, 3] RGB."""
+    """The default target: Grace Hopper, uint8 [606, 512, 3] RGB."""
     import matplotlib
     from PIL import Image
 
@@ -123,10 +123,13 @@ def save_picture(path: Path, image: np.ndarray) -> Path:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training demo`; every value is a path."""
     parser.add_argument(
-        "--video", type=Path, metavar="FILE", help="target video or portrait (default: NASA's portrait in scikit-image)"
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="target video or portrait (default: the Navy's portrait in matplotlib)",
     )
     parser.add_argument(
-        "--face", type=Path, metavar="FILE", help="source face (default: the Navy's portrait in matplotlib)"
+        "--face", type=Path, metavar="FILE", help="source face (default: NASA's portrait in scikit-image)"
     )
     parser.add_argument("--audio", type=Path, default=SPEECH, metavar="FILE", help="speech (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUTPUT, metavar="FILE", help="mp4 to write (default: %(default)s)")
@@ -148,8 +151,8 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        video = args.video or save_picture(out.with_name("target.png"), astronaut())
-        face = args.face or save_picture(out.with_name("source_face.png"), hopper())
+        video = args.video or save_picture(out.with_name("target.png"), hopper())
+        face = args.face or save_picture(out.with_name("source_face.png"), astronaut())
     except ImportError as error:
         raise ValueError(
             f"The demo's portraits come from scikit-image and matplotlib, and one is missing ({error}). "

@@ -35,7 +35,7 @@ def test_tells_people_apart(vectors):
     cosine = found @ found.T
     upper = np.triu_indices(len(found), 1)
     same = (names[:, None] == names[None])[upper]
-    # Measured 0.998 over all photographs, most of which it was trained on; 0.988 on the six held-out people.
+    # Measured 1.000 over all photographs, most of which it was trained on; 0.995 on the six held-out people.
     assert auc(cosine[upper][same], cosine[upper][~same]) > 0.98
 
 

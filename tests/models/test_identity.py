@@ -48,11 +48,11 @@ def unit(seed, near=None, spread=0.0, dim=512):
 
 
 def test_embedding_round_trip(tmp_path):
-    embedding = FaceEmbedding(unit(1), "wavsyncswap-iresnet18q-v1", 0.75, 3)
+    embedding = FaceEmbedding(unit(1), "wavsyncswap-iresnet18q-v2", 0.75, 3)
     embedding.save(tmp_path / "face.safetensors")
     loaded = FaceEmbedding.load(tmp_path / "face.safetensors")
     assert np.array_equal(loaded.vector, embedding.vector)
-    assert (loaded.recogniser, loaded.quality, loaded.count) == ("wavsyncswap-iresnet18q-v1", 0.75, 3)
+    assert (loaded.recogniser, loaded.quality, loaded.count) == ("wavsyncswap-iresnet18q-v2", 0.75, 3)
     assert (tmp_path / "face.safetensors").stat().st_size < 5000
 
 

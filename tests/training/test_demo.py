@@ -12,9 +12,9 @@ from training import demo
 
 
 def test_default_portraits_are_two_different_pictures():
-    target, face = demo.astronaut(), demo.hopper()
-    assert target.shape == (512, 512, 3) and target.dtype == np.uint8
-    assert face.ndim == 3 and face.shape[2] == 3 and face.dtype == np.uint8 and min(face.shape[:2]) >= 256
+    face, target = demo.astronaut(), demo.hopper()
+    assert face.shape == (512, 512, 3) and face.dtype == np.uint8
+    assert target.ndim == 3 and target.shape[2] == 3 and target.dtype == np.uint8 and min(target.shape[:2]) >= 256
     assert face.shape != target.shape
 
 

@@ -27,7 +27,7 @@ from models.checkpoints import load_into, load_weights, save_weights
 from models.networks.arcface import IResNet
 from training.distill import faces_data
 
-IDENTITY = "wavsyncswap-iresnet18q-v1"
+IDENTITY = "wavsyncswap-iresnet18q-v2"
 CANVAS, MARGIN = 144, 16  # aligned crops carry a border, so that shifted and turned crops are real pixels
 BLOCKS, WIDTH, DIM = (2, 2, 2, 2), 0.25, 512
 
