@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,8 @@ NOVEL = 3.0  # grey levels: poses nearer than this to one that is kept are not k
 
 def pose_thumbnail(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Upper half of a crop, uint8 [S, S, 3], as 12 x 6 grey levels, float32 [72]: near pictures are near in pose."""
+    import cv2
+
     upper = np.ascontiguousarray(crop[: len(crop) // 2])
     small = cv2.resize(upper, (12, 6), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32).mean(2).ravel()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 from collections.abc import Callable
@@ -140,31 +139,6 @@ def judge_swap(
     return scores
 
 
-def dlib_judge() -> Embed | None:
-    """A recogniser that no loss here has ever seen: dlib's, where `dlib` and `face_recognition_models` are installed.
-
-    It is given the ArcFace-aligned face as it is, which its own alignment differs from; that costs it some accuracy on
-    true and generated faces alike.
-    """
-    if not (importlib.util.find_spec("dlib") and importlib.util.find_spec("face_recognition_models")):
-        return None
-    import dlib
-
-    found = importlib.util.find_spec("face_recognition_models")
-    assert found is not None and found.origin is not None
-    network = dlib.face_recognition_model_v1(
-        str(Path(found.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat")
-    )
-
-    def embed(faces: Tensor) -> Tensor:
-        larger = nn.functional.interpolate(faces, (150, 150), mode="bicubic", antialias=True).clamp(0, 1)
-        pictures = (larger * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        vectors = [np.array(network.compute_face_descriptor(np.ascontiguousarray(picture))) for picture in pictures]
-        return nn.functional.normalize(torch.from_numpy(np.stack(vectors)).float(), dim=1)
-
-    return embed
-
-
 def judge(generator: Generator, data: ClipSet, judges: dict[str, Embed], reader: LipReader | None = None) -> dict:
     """All measurements on the val clips; every val clip is swapped with the next two people's faces."""
     recogniser = load_recogniser("builtin")
@@ -225,6 +199,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/, weights/ and landmarks.npz")
     parser.add_argument("--weights", default="builtin", help="generator to judge (default: the bundled one)")
     parser.add_argument("--output", type=Path, required=True, help="folder for judge.json and judge.md")
+    parser.add_argument(
+        "--recogniser", type=Path, action="append", default=[], help="another recogniser's file to judge by; repeatable"
+    )
     parser.add_argument("--reader", type=Path, help="lip_reader.pt of a training run (default: lips are not judged)")
     parser.add_argument("--clips", type=Path, help="folder of clips prepared by a training run (default: OUTPUT/clips)")
 
@@ -236,8 +213,8 @@ def run(args: argparse.Namespace) -> int:
     judges: dict[str, Embed] = {"built-in (in the loss)": load_recogniser("builtin").embed}
     if second := second_recogniser(args.data):
         judges["MobileFaceNet (in the loss)"] = second.embed
-    if independent := dlib_judge():
-        judges["dlib (in no loss)"] = independent
+    for path in args.recogniser:
+        judges[f"{path.name} (in no loss)"] = load_recogniser(path).embed
     reader = load_reader(args.reader) if args.reader else None
     result = judge(generator, data, judges, reader)
     args.output.mkdir(parents=True, exist_ok=True)
