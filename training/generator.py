@@ -12,9 +12,10 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20  # steps
+T = TypeVar("T")
 
 
 def train(
@@ -96,7 +98,7 @@ class Clock:
     def __init__(self, step: int) -> None:
         self.first, self.begun, self.waiting = step, time.monotonic(), 0.0
 
-    def waited(self, draw):  # type: ignore[no-untyped-def]
+    def waited(self, draw: Callable[[], T]) -> T:
         """The result of `draw`, its time counted as waiting."""
         begun = time.monotonic()
         result = draw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from .lip_reader import LipReader
 from .losses import GeneratorLosses, critic_loss
 from .second_recogniser import MobileFaceNet
 
+log = logging.getLogger(__name__)
 HEAD_START = 100  # steps the critic learns before the generator listens to it
 
 
@@ -161,19 +163,23 @@ class Trainer:
         os.replace(f"{path}.tmp", path)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of the same networks.
+        """Go on from a checkpoint of the same network; other changes of the recipe hold from here on, and are told.
 
         Raises:
-            ValueError: the checkpoint was made with another recipe's network or rows of a batch.
+            ValueError: the checkpoint is of another network.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
         made, wanted = state["recipe"], asdict(self.recipe)
-        if differing := [name for name in wanted if made.get(name) != wanted[name]]:
+        if made["model"] != wanted["model"]:
             raise ValueError(
-                f"{path} was made with another recipe: {', '.join(differing)} differ "
-                f"(there {[made.get(name) for name in differing]}, now {[wanted[name] for name in differing]}). "
-                "Give another --output, or the recipe.toml that lies beside the checkpoint as --recipe."
+                f"{path} holds the network {made['model']}, the recipe asks for {wanted['model']}. Give another "
+                "--output, or the recipe.toml that lies beside the checkpoint as --recipe."
             )
+        for section, values in wanted.items():
+            for key, value in values.items():
+                if made[section][key] != value:
+                    change = (section, key, made[section][key], value, state["step"])
+                    log.warning("%s.%s changes from %s to %s at step %d", *change)
         self.net.load_state_dict(state["net"])
         self.critic.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["opt"])

@@ -16,7 +16,7 @@ from models.geometry import ARCFACE_TEMPLATE
 from models.identity import FaceEmbedding, load_recogniser
 from models.networks import build
 from training.batches import Batches
-from training.config import LossConfig, Recipe, ScheduleConfig, load_recipe
+from training.config import LossConfig, ModelConfig, Recipe, ScheduleConfig, load_recipe
 from training.export import export
 from training.generator import train
 from training.lip_reader import LipReader
@@ -108,12 +108,20 @@ def test_training_starts_from_exported_weights(make, tmp_path):
     assert all(not p.requires_grad for p in fresh.net.audio_encoder.parameters())
 
 
-def test_another_recipe_does_not_resume_a_checkpoint(make, tmp_path):
+def test_another_network_does_not_resume_a_checkpoint(make, tmp_path):
+    trainer, _ = make()
+    trainer.save(tmp_path / "last.pt")
+    trainer.recipe = replace(RECIPE, model=ModelConfig(blend=False))
+    with pytest.raises(ValueError, match=r"'blend': True.*'blend': False.*recipe\.toml"):
+        trainer.restore(tmp_path / "last.pt")
+
+
+def test_a_changed_recipe_goes_on_and_is_told(make, tmp_path, caplog):
     trainer, _ = make()
     trainer.save(tmp_path / "last.pt")
     trainer.recipe = replace(RECIPE, loss=LossConfig(l1=20.0))
-    with pytest.raises(ValueError, match=r"another recipe: loss differ .*recipe\.toml"):
-        trainer.restore(tmp_path / "last.pt")
+    trainer.restore(tmp_path / "last.pt")
+    assert "loss.l1 changes from 10.0 to 20.0 at step 0" in caplog.text
 
 
 def test_a_loss_that_is_no_number_changes_nothing(make):
