@@ -9,13 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -26,16 +20,15 @@ from models.networks.wavsyncswap import PRESETS
 from .audio_tower import pretrain
 from .batches import Batches
 from .clips import ClipSet, load_clips
-from .config import Recipe, load_recipe, names, to_toml
+from .config import Recipe, load_recipe, to_toml
 from .lip_reader import LipReader, load_reader, pretrain_reader
+from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
 from .plan import describe
 from .second_recogniser import second_recogniser
 from .sources import source_bank
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
-LOG_EVERY = 20  # steps
-T = TypeVar("T")
 
 
 def train(
@@ -92,42 +85,6 @@ def train(
     return trainer
 
 
-class Clock:
-    """Samples a second, and the share of the time spent waiting for batches."""
-
-    def __init__(self, step: int) -> None:
-        self.first, self.begun, self.waiting = step, time.monotonic(), 0.0
-
-    def waited(self, draw: Callable[[], T]) -> T:
-        """The result of `draw`, its time counted as waiting."""
-        begun = time.monotonic()
-        result = draw()
-        self.waiting += time.monotonic() - begun
-        return result
-
-    def rates(self, step: int, batch: int) -> dict[str, float]:
-        """Since the clock was made."""
-        passed = time.monotonic() - self.begun
-        return {
-            "samples_per_s": round((step - self.first) * batch / passed, 1),
-            "data_share": round(self.waiting / passed, 3),
-        }
-
-
-@contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that a run that is asked to end saves what it has."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _tower(data: ClipSet, output: Path, recipe: Recipe) -> nn.Module:
     """The run's audio tower: pre-trained once."""
     path = output / "audio_tower.pt"
@@ -159,15 +116,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training generator`."""
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/, faces/ and landmarks.npz")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoints, log, prepared clips")
-    parser.add_argument(
-        "--recipe", default="small-96", help=f"{', '.join(names())} or a TOML file (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe; repeatable"
-    )
+    add_run_arguments(parser)
     parser.add_argument("--init", type=Path, help="exported weights to start from (default: noise)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--no-compile", action="store_true", help="do without torch.compile and a C++ compiler")
     parser.add_argument("--dry-run", action="store_true", help="print the whole recipe, sizes and data; do nothing")
 
 

@@ -25,8 +25,8 @@ from models.networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert
 
 from .audio_tower import augment_mel
 from .clips import Clip, ClipSet, load_clips
-from .config import Recipe, load_recipe, names, to_toml
-from .generator import LOG_EVERY, Clock, stop_requested
+from .config import Recipe, load_recipe, to_toml
+from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
 from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, starts
 
 log = logging.getLogger(__name__)
@@ -185,14 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training syncnet`."""
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/ and landmarks.npz")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoint, log, prepared clips")
-    parser.add_argument(
-        "--recipe", default="small-96", help=f"{', '.join(names())} or a TOML file (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe; repeatable"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--no-compile", action="store_true", help="do without torch.compile and a C++ compiler")
+    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
