@@ -55,6 +55,7 @@ class Batch:
         truth: [B, 3, px, px] RGB in [0, 1].
         source: [B, D] identity vectors.
         swapped: how many rows, counted from the end, carry another identity than the target's.
+        kept: how many rows, counted from the start, are to keep their own face without being told whose it is.
         to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
         second: [B, E] the sources' vectors by the bank's second recogniser, if it has one.
     """
@@ -66,6 +67,12 @@ class Batch:
     swapped: int
     to_arcface: Tensor
     second: Tensor | None = None
+    kept: int = 0
+
+    @property
+    def given(self) -> Tensor:
+        """Identity vectors as the generator gets them, [B, D]: zeros where the face is to be kept."""
+        return torch.cat([torch.zeros_like(self.source[: self.kept]), self.source[self.kept :]])
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -149,8 +156,8 @@ class Batches:
         distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
         return int(candidates[distance.argmin()])
 
-    def __call__(self, step: int, size: int, swapped: int) -> Batch:
-        """The batch of a step; the last `swapped` of `size` rows get another identity as source."""
+    def __call__(self, step: int, size: int, swapped: int, kept: int = 0) -> Batch:
+        """The batch of a step: the first `kept` of `size` rows go without identity, the last `swapped` get another."""
         random = np.random.default_rng([self.seed, step])
         target, reference, source = [], [], []
         for row, pick in enumerate(random.choice(len(self.clips), size, p=self.weight)):
@@ -168,7 +175,7 @@ class Batches:
         crops = torch.cat([mask_lower_half(truth), other], 1)
         mel = torch.from_numpy(self.data.windows[target])[:, None]
         second = None if self.bank.second is None else self.bank.second[source]
-        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second)
+        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second, kept)
 
 
 def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:

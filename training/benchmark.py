@@ -46,7 +46,7 @@ class Variant:
     def __init__(self, name: str, batch: int, precision: str, device: str, compiled: bool) -> None:
         recipe = load_recipe(name, [f"optim.precision={precision}"])
         swapped = max(1, round(batch * recipe.schedule.swapped / recipe.schedule.batch))
-        recipe = replace(recipe, schedule=replace(recipe.schedule, batch=batch, swapped=swapped, gan_start=0))
+        recipe = replace(recipe, schedule=replace(recipe.schedule, batch=batch, swapped=swapped, kept=0, gan_start=0))
         recogniser = load_recogniser("builtin")
         tower = audio_tower(PRESETS[recipe.model.width].audio_width)
         self.name, self.precision, self.recipe = name, precision, recipe

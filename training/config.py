@@ -41,6 +41,7 @@ class ScheduleConfig:
     reader_steps: int = 1200  # of the lip reader, then frozen
     batch: int = 32
     swapped: int = 12  # rows of a batch whose source is another identity
+    kept: int = 0  # rows without an identity vector: they teach to keep the target's own face
     save_every: int = 250
     seed: int = 0
 
@@ -110,8 +111,8 @@ class Recipe:
             "schedule.steps, batch and save_every are at least 1": min(
                 schedule.steps, schedule.batch, schedule.save_every
             ) >= 1,
-            "schedule.batch is larger than schedule.swapped, which is at least 1": (
-                1 <= schedule.swapped < schedule.batch
+            "schedule.batch is larger than schedule.swapped (at least 1) and schedule.kept (at least 0) together": (
+                schedule.swapped >= 1 and schedule.kept >= 0 and schedule.swapped + schedule.kept < schedule.batch
             ),
             "schedule.gan_start lies between 0 and schedule.steps": 0 <= schedule.gan_start <= schedule.steps,
             "schedule.tower_steps and reader_steps are at least 1": min(

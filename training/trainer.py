@@ -79,7 +79,7 @@ class Trainer:
         self.net.train()
         self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
         with self.precise():
-            generated = self.run_net(batch.crops, batch.mel, batch.source)
+            generated = self.run_net(batch.crops, batch.mel, batch.given)
         losses = {
             **self.losses.reconstruction(batch, generated),
             **self.losses.identity(batch, generated, self.step, self.precise()),
