@@ -46,12 +46,38 @@ class Generator:
         """Where the network is now."""
         return next(self.network.parameters()).device
 
+    @property
+    def keeps_identity(self) -> bool:
+        """Whether it was trained to keep the target's own face when it is given no identity."""
+        return bool(self.metadata.get("keeps_identity", False))
+
+    def check_identity(self, embedding: FaceEmbedding | None) -> None:
+        """Refuse what the weights were not trained for, before any work.
+
+        Raises:
+            ValueError: an embedding of another recogniser, or none for weights that cannot do without.
+        """
+        if embedding is not None:
+            check_embedding(embedding, self.recogniser)
+        elif not self.keeps_identity:
+            raise ValueError(
+                "There is no source identity, and this model was not trained to keep the target's own face. Give a "
+                "picture of the source face or an embedding, or choose the built-in model."
+            )
+
+    def _styles(self, embedding: FaceEmbedding | None) -> list[Tensor]:
+        if embedding is None:
+            vector = torch.zeros(self.network.config["id_dim"])
+        else:
+            vector = torch.as_tensor(embedding.vector, dtype=torch.float32)
+        return self.network.styles(vector[None].to(self.device))
+
     @torch.inference_mode()
     def generate(
         self,
         crops: Tensor,
         windows: Tensor,
-        embedding: FaceEmbedding,
+        embedding: FaceEmbedding | None,
         references: Tensor | None = None,
         batch: int = 16,
         progress: Callable[[int, int], None] | None = None,
@@ -61,7 +87,7 @@ class Generator:
         Args:
             crops: float [N, 3, S, S] RGB in [0, 1], any S; brought to `px` by area averaging or bicubic interpolation.
             windows: float32 [N, 1, 80, 16] mel windows, one a crop.
-            embedding: source identity.
+            embedding: source identity; None = the target keeps its own face and only the lips are new.
             references: float [N or 1, 3, S', S'] pictures of the same face; None = each crop itself (spec A10).
             batch: crops a forward pass.
             progress: called with (done, N) after every batch; may raise to interrupt.
@@ -70,15 +96,14 @@ class Generator:
             float32 [N, 3, px, px] RGB in [0, 1] on the CPU.
 
         Raises:
-            ValueError: counts differ, or the embedding comes from another recogniser.
+            ValueError: counts differ, or the weights do not fit the identity, see `check_identity`.
         """
         if len(windows) != len(crops) or (references is not None and len(references) not in (1, len(crops))):
             found = f"{len(crops)} crops, {len(windows)} mel windows"
             raise ValueError(f"Each crop needs its own mel window and reference; got {found}. Cut them from one clip.")
-        check_embedding(embedding, self.recogniser)
+        self.check_identity(embedding)
         device, dtype = self.device, next(self.network.face_encoder.parameters()).dtype
-        vector = torch.as_tensor(embedding.vector, dtype=torch.float32, device=device)[None]
-        styles = self.network.styles(vector)  # once per identity, not per frame
+        styles = self._styles(embedding)  # once per identity, not per frame
         result = torch.empty(len(crops), 3, self.px, self.px)
         for start in range(0, len(crops), batch):
             part = slice(start, start + batch)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from . import blend, geometry, timing
 from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
 from .face_track import FaceTrack
-from .identity import check_embedding
 from .references import References, shot_numbers
 from .tracks import Selection, track_faces
 from .video import FrameSource, StillImage
@@ -87,7 +86,7 @@ class SwapReport:
 def talking_swap(
     source: FrameSource,
     audio: Sound | None,
-    embedding: FaceEmbedding,
+    embedding: FaceEmbedding | None,
     output: Path,
     *,
     generator: Generator,
@@ -103,7 +102,7 @@ def talking_swap(
     Args:
         source: target video or still.
         audio: float32 [C, T] and rate, or None (the lips then rest, and the result has no sound).
-        embedding: source identity.
+        embedding: source identity; None = the face stays the target's own and only the lips are new.
         output: mp4 to write; appears only when complete.
         generator: a loaded generator.
         detector: face detector.
@@ -115,7 +114,7 @@ def talking_swap(
         ValueError: no face anywhere, or inputs that do not fit; the message says what to do.
     """
     options = options or SwapOptions()
-    check_embedding(embedding, generator.recogniser)  # now, not after a long first pass
+    generator.check_identity(embedding)  # now, not after a long first pass
     info = source.info
     audio = audio if audio is not None and audio[0].shape[-1] else None
     seconds = None if audio is None else audio_seconds(audio)
@@ -139,6 +138,8 @@ def talking_swap(
             writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options, chosen))
             step(needed + stop, total)
     remarks = [track.report(generator.px), plan.message, *info.notes]
+    if embedding is None:
+        remarks.append("No source identity: the face stays the target's own, only the lips are new.")
     if audio is None:
         remarks.append("No sound: the lips rest and the result has no audio track.")
     return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))
@@ -148,7 +149,7 @@ def swap_frames(
     frames: NDArray[np.uint8],
     track: FaceTrack,
     windows: torch.Tensor,
-    embedding: FaceEmbedding,
+    embedding: FaceEmbedding | None,
     generator: Generator,
     options: SwapOptions,
     references: ChunkReferences | None = None,
@@ -159,7 +160,7 @@ def swap_frames(
         frames: uint8 [n, H, W, 3] RGB.
         track: the same n frames.
         windows: float32 [n, 1, 80, 16].
-        embedding: source identity.
+        embedding: source identity, None = the target's own.
         generator: a loaded generator.
         options: see `SwapOptions`.
         references: chooses among earlier crops; None = each crop is its own reference.

@@ -12,17 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 DISTANCE = 5  # frames, at least, between a frame and its reference: their 200 ms of sound do not overlap
-CAPACITY = 32  # pictures kept: enough for the poses of a head, and memory that does not grow with the clip
-NOVEL = 3.0  # grey levels: poses nearer than this to one that is kept are not kept too, and are not worth a change
+CAPACITY = 64  # pictures kept: enough for the poses of a head, and memory that does not grow with the clip
+NOVEL = 1.0  # grey levels: poses nearer than this to one that is kept are not kept too
+GAIN = 1.5  # grey levels: another picture must be nearer by this, since each change is a small jump in the result
 
 
 def pose_thumbnail(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Upper half of a crop, uint8 [S, S, 3], as 12 x 6 grey levels, float32 [72]: near pictures are near in pose."""
+    """Upper half of a crop, uint8 [S, S, 3], as 12 x 6 grey levels around their mean, float32 [72].
+
+    Near pictures are near in pose, whatever a flickering lamp does.
+    """
     import cv2
 
     upper = np.ascontiguousarray(crop[: len(crop) // 2])
     small = cv2.resize(upper, (12, 6), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32).mean(2).ravel()
+    grey = small.astype(np.float32).mean(2).ravel()
+    return grey - grey.mean()
 
 
 @dataclass
@@ -85,8 +90,7 @@ class References:
         current = self._current
         if current is None or abs(frame - current.frame) < DISTANCE:
             return best
-        # Each change of reference is a small jump in the picture.
-        return best if _between(pose, best.pose) < _between(pose, current.pose) - NOVEL else current
+        return best if _between(pose, best.pose) < _between(pose, current.pose) - GAIN else current
 
 
 def _between(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

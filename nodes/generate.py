@@ -33,14 +33,16 @@ class Generate(io.ComfyNode):
                 host.MelSocket.Input(
                     "mel", tooltip="Speech, from Load Audio Mel. Frames after its end keep a closed mouth."
                 ),
-                host.EmbeddingSocket.Input(
-                    "embedding",
-                    tooltip=(
-                        "Identity to put in, from ArcFace Embed or Load Embedding; its recogniser must fit the model."
-                    ),
-                ),
                 speech_gate_input(),
                 audio_offset_input(),
+                host.EmbeddingSocket.Input(
+                    "embedding",
+                    optional=True,
+                    tooltip=(
+                        "Identity to put in, from ArcFace Embed or Load Embedding; its recogniser must fit the model."
+                        " Nothing connected: lip sync alone, the face stays the target's own."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -57,9 +59,9 @@ class Generate(io.ComfyNode):
         crops: torch.Tensor,
         track: Any,
         mel: Any,
-        embedding: Any,
         speech_gate: float,
         audio_offset: float,
+        embedding: Any = None,
     ) -> io.NodeOutput:
         """Windows of the gated mel, references out of earlier frames, then the network in batches."""
         from ..models.audio import driving_windows

@@ -85,7 +85,12 @@ class TalkingSwapVideo(io.ComfyNode):
                     tooltip="Speech. Nothing connected: the video's own sound; a portrait needs speech.",
                 ),
                 io.Image.Input(
-                    "face", optional=True, tooltip="Source face, one or several pictures. Connect this or an embedding."
+                    "face",
+                    optional=True,
+                    tooltip=(
+                        "Source face, one or several pictures. Neither this nor an embedding connected: lip sync alone,"
+                        " the face stays the target's own."
+                    ),
                 ),
                 host.EmbeddingSocket.Input(
                     "embedding", optional=True, tooltip="Source identity; wins over the face picture."
@@ -132,11 +137,7 @@ class TalkingSwapVideo(io.ComfyNode):
         from ..models.pipeline import SwapOptions, talking_swap
 
         source, sound = _open(video, portrait, still_fps, audio)
-        if embedding is None:
-            if face is None:
-                raise ValueError(
-                    "There is no source identity. Connect a picture to 'face' or an embedding to 'embedding'."
-                )
+        if embedding is None and face is not None:
             embedding, _, _ = embed_source(face, recogniser, detector, threshold, host.progress((0.0, 0.02)))
         options = SwapOptions(
             selection=make_selection(face_order, face_index, select_frame, point_x, point_y, reference),

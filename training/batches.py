@@ -147,12 +147,12 @@ class Batches:
         return (sample(self.data.crops[rows], jitter, self.px) * gain + shift).clamp(0, 1), rows
 
     def _reference(self, clip: Clip, frame: int, random: np.random.Generator) -> int:
-        """A frame of the clip far enough from `frame`: of 1, 4 or 16 random ones the nearest in pose.
+        """A frame of the clip far enough from `frame`: of 1, 4, 16 or 64 random ones the nearest in pose.
 
         One candidate teaches to turn a face; many stand for what inference can choose from a whole clip.
         """
         far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= DISTANCE)
-        candidates = random.choice(far, random.choice([1, 4, 16]))
+        candidates = random.choice(far, random.choice([1, 4, 16, 64]))
         distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
         return int(candidates[distance.argmin()])
 

@@ -77,7 +77,7 @@ def infer(args: argparse.Namespace) -> SwapReport:
     detector = load_detector(args.detector, args.device, args.threshold)
     generator = load_generator(args.weights, args.device, args.precision)
     recogniser = load_recogniser(args.recogniser, args.device)
-    embedding = embed_faces(args.face, recogniser, detector)
+    embedding = embed_faces(args.face, recogniser, detector) if args.face else None
     sound = read_sound(args.audio) if args.audio else None
     target = open_target(args.video, None if sound is None else Fraction(sound[0].shape[-1], sound[1]))
     options = SwapOptions(
@@ -110,7 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files")
     files.add_argument("--video", type=Path, required=True, metavar="FILE", help="target video, or one still portrait")
     files.add_argument(
-        "--face", type=Path, required=True, nargs="+", metavar="FILE", help="source face; several pictures are averaged"
+        "--face",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="source face; several pictures are averaged (default: none, lip sync alone, the face stays the target's)",
     )
     files.add_argument(
         "--audio", type=Path, metavar="FILE", help="speech, from any audio or video file (default: the video's own)"

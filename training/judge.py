@@ -66,7 +66,7 @@ def chosen_references(truth: Tensor) -> Tensor:
 def judge_reconstruction(
     generator: Generator, data: ClipSet, clip: Clip, source: FaceEmbedding, mean_face: Tensor, reader: LipReader | None
 ) -> dict[str, float]:
-    """Own audio, own identity, with two kinds of reference; beside them the trivial baselines.
+    """Own audio, with two kinds of reference, the own face kept and drawn from its vector; and the trivial baselines.
 
     The clip's mean frame is no honest competitor, since it is made of the very frames to be predicted, but a hard one.
     """
@@ -74,14 +74,17 @@ def judge_reconstruction(
     windows = torch.from_numpy(data.windows[clip.start : clip.start + clip.frames])[:, None]
     shifted = windows.roll(clip.frames // 3, 0)
     systems: dict[str, Tensor] = {}
+    faces = {"own face kept": None, "own vector": source} if generator.keeps_identity else {"own vector": source}
     for kind, reference in (
         ("middle frame", truth[clip.frames // 2][None]),
         ("earlier frame", chosen_references(truth)),
     ):
-        systems[f"{kind}: generated"] = generator.generate(truth, windows, source, references=reference)
-        systems[f"{kind}: shifted audio"] = generator.generate(truth, shifted, source, references=reference)
+        for face, identity in faces.items():
+            systems[f"{kind}, {face}: generated"] = generator.generate(truth, windows, identity, references=reference)
+            systems[f"{kind}, {face}: shifted audio"] = generator.generate(
+                truth, shifted, identity, references=reference
+            )
         systems[f"{kind}: copied"] = reference.expand_as(truth)
-    systems["frame itself: generated"] = generator.generate(truth, windows, source)
     systems["mean frame of the clip"] = truth.mean(0, keepdim=True).expand_as(truth)
     systems["mean training face"] = mean_face.expand_as(truth)
     result: dict[str, float] = {}
@@ -177,9 +180,12 @@ def table(result: dict) -> str:
         psnr, ssim, lips = (np.mean([clip[f"{name} {kind}"] for clip in clips]) for kind in ("PSNR", "SSIM", "lips"))
         lines.append(f"| {name} | {psnr:.2f} | {ssim:.3f} | {lips:.2f} |")
     lines.append("")
-    for kind in ("middle frame", "earlier frame"):
-        wins = sum(clip[f"{kind}: generated PSNR"] > clip[f"{kind}: shifted audio PSNR"] for clip in clips)
-        lines.append(f"Right audio beats shifted audio in PSNR on {wins} of {len(clips)} clips ({kind}).")
+    for key in clips[0]:
+        if key.endswith(": generated PSNR"):
+            shifted = key.replace("generated", "shifted audio")
+            wins = sum(clip[key] > clip[shifted] for clip in clips)
+            kind = key.removesuffix(": generated PSNR")
+            lines.append(f"Right audio beats shifted audio in PSNR on {wins} of {len(clips)} clips ({kind}).")
     lines += [
         "",
         "| swapped pairs, recogniser | n | to source | to target | source above target | lips |",

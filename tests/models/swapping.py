@@ -8,7 +8,7 @@ import torch
 from models.faces import Detection
 from models.generator import Generator, inference_form
 from models.geometry import ARCFACE_TEMPLATE
-from models.identity import FaceEmbedding
+from models.identity import FaceEmbedding, check_embedding
 from models.networks import build
 
 FACE = 44  # px, side of the face's box
@@ -55,6 +55,9 @@ class Painter:
     """In place of a generator: paints every face green, the brighter the louder its mel window is."""
 
     px, recogniser, mel_lag = 32, "r1", 0
+
+    def check_identity(self, embedding) -> None:
+        check_embedding(embedding, self.recogniser)
 
     @staticmethod
     def greens(windows: torch.Tensor) -> torch.Tensor:

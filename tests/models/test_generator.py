@@ -9,6 +9,7 @@ from models.checkpoints import save_weights
 from models.generator import choose_dtype, inference_form, load_generator
 from models.identity import FaceEmbedding
 from models.networks import build
+from models.networks.wavsyncswap import mask_lower_half
 
 METADATA = {
     "network": "wavsyncswap",
@@ -107,6 +108,19 @@ def test_counts_that_differ_are_refused(weights):
     generator = load_generator(weights, precision="fp32")
     with pytest.raises(ValueError, match="3 crops, 2 mel windows"):
         generator.generate(torch.rand(3, 3, 96, 96), torch.randn(2, 1, 80, 16), embedding())
+
+
+def test_without_identity_the_network_sees_a_zero_vector(weights):
+    generator = load_generator(weights, precision="fp32")
+    crops, mel = torch.rand(2, 3, 96, 96), torch.randn(2, 1, 80, 16)
+    with pytest.raises(ValueError, match="no source identity.*not trained to keep"):
+        generator.generate(crops, mel, None)
+    generator.metadata["keeps_identity"] = True
+    kept = generator.generate(crops, mel, None)
+    pair = torch.cat([mask_lower_half(crops), crops], 1)
+    with torch.inference_mode():
+        assert (kept - generator.network(pair, mel, torch.zeros(2, 512))).abs().max() < 1e-5
+    assert (kept - generator.generate(crops, mel, embedding())).abs().max() > 1e-4
 
 
 def test_embedding_of_another_recogniser_is_refused(weights):

@@ -19,12 +19,12 @@ pytest.importorskip("cv2")
 def swap(tmp_path):
     """Runs the job on a source; returns the report and the result as a VideoFile."""
 
-    def run(source, audio=None, detector=None, progress=None, generator=None, **options):
+    def run(source, audio=None, detector=None, progress=None, generator=None, face="r1", **options):
         output = tmp_path / "out.mp4"
         report = talking_swap(
             source,
             audio,
-            embedding(),
+            embedding(face) if face else None,
             output,
             generator=generator or Painter(),
             detector=detector or DiscDetector(),
@@ -117,6 +117,17 @@ def test_a_real_network(swap):
     report, result = swap(source, speech(0.32), generator=network)
     assert report.frames == result.info.frames == 8
     assert np.abs(middles(result.read(0, 8)) - middles(source.read(0, 8))).max() > 3
+
+
+def test_without_a_source_the_face_stays_the_targets_own(swap):
+    network, detector = generator(), DiscDetector()
+    with pytest.raises(ValueError, match="no source identity"):
+        swap(FrameArray(clip(8), 25), speech(0.32), generator=network, detector=detector, face=None)
+    assert detector.seen == 0  # before any long work
+    network.metadata["keeps_identity"] = True
+    report, result = swap(FrameArray(clip(8), 25), speech(0.32), generator=network, face=None)
+    assert report.frames == result.info.frames == 8
+    assert "No source identity" in str(report)
 
 
 @pytest.mark.parametrize("policy, frames", [("pad", 10), ("cut", 10), ("loop", 25), ("bounce", 25), ("hold", 25)])

@@ -7,9 +7,9 @@ from models.references import CAPACITY, DISTANCE, References, pose_thumbnail, sh
 
 
 def clip(levels) -> np.ndarray:
-    """Crops whose upper half has these grey levels (the pose); the lower half is the frame's number."""
+    """Crops with a bar of these grey levels in the upper half (the pose); the lower half is the frame's number."""
     crops = np.zeros((len(levels), 32, 32, 3), np.uint8)
-    crops[:, :16] = np.asarray(levels, np.uint8)[:, None, None, None]
+    crops[:, :8] = np.asarray(levels, np.uint8)[:, None, None, None]
     crops[:, 16:] = np.arange(len(levels), dtype=np.uint8)[:, None, None, None]
     return crops
 
@@ -40,6 +40,14 @@ def test_a_head_at_rest_keeps_one_reference():
     noisy = 100 + np.random.default_rng(1).integers(-1, 2, 200)
     rows = chosen(noisy)[20:]
     assert len(set(rows)) == 1
+
+
+def test_a_flickering_lamp_is_no_new_pose():
+    light = np.random.default_rng(1).integers(0, 60, 200).astype(np.uint8)
+    crops = clip([100] * 200)
+    crops[:, :16] += light[:, None, None, None]
+    rows = References().choose(crops, np.arange(200), np.zeros(200, int))[:, -1, 0, 0]
+    assert len(set(rows[20:].tolist())) == 1
 
 
 def test_a_shot_never_sees_another_shot():

@@ -24,6 +24,16 @@ def test_swapped_rows_carry_another_identity_and_the_others_their_own(clip_set, 
     assert own == [True] * 10 + [False] * 6
 
 
+def test_kept_rows_are_given_no_identity_and_change_nothing_else(clip_set, bank):
+    draw = Batches(clip_set, clip_set.clips, bank, 96, seed=0)
+    batch, without = draw(0, 16, 6, 4), draw(0, 16, 6)
+    assert batch.given[:4].abs().max() == 0
+    assert torch.equal(batch.given[4:], batch.source[4:])
+    assert torch.equal(without.given, without.source)
+    assert torch.equal(batch.source, without.source)
+    assert torch.equal(batch.crops, without.crops)
+
+
 def test_target_has_no_mouth_and_reference_is_another_frame(clip_set, bank):
     batch = Batches(clip_set, clip_set.clips, bank, 96, seed=0)(0, 16, 6)
     assert batch.crops[:, :3, 48:].abs().max() == 0
