@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.networks.syncnet import FRAMES
 
-from .batches import colour_change, jitter_matrix, sample
+from .batches import colour_change, jitter_matrix, recolour, sample
 from .clips import Clip, ClipSet
 
 PX = 96
@@ -76,9 +76,9 @@ class SyncBatches:
             first = random.choice(starts(clip), windows, replace=starts(clip) < windows)
             rows = clip.start + first[:, None] + np.arange(FRAMES)
             jitter = np.stack([jitter_matrix(random) for _ in range(windows)]).repeat(FRAMES, 0)
-            gain, shift = colour_change(random, windows)
-            pictures = sample(self.data.crops[rows.ravel()], jitter, PX).view(windows, FRAMES, 3, PX, PX)
-            faces.append((pictures * gain[:, None] + shift[:, None]).clamp(0, 1))
+            colours = (part.repeat_interleave(FRAMES, 0) for part in colour_change(random, windows))
+            pictures = recolour(sample(self.data.crops[rows.ravel()], jitter, PX), *colours)
+            faces.append(pictures.view(windows, FRAMES, 3, PX, PX))
             mels.append(mel_row(self.data, clip, first))
             lips.append(self.data.mouth[clip.start + first + FRAMES // 2])
             owner += [pick] * windows

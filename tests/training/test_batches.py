@@ -6,7 +6,7 @@ import torch
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import DISTANCE
-from training.batches import Batches, aligned_faces, arcface_matrix, pose_thumbnails
+from training.batches import Batches, aligned_faces, arcface_matrix, colour_change, pose_thumbnails, recolour
 from training.clips import MARGIN
 
 
@@ -32,6 +32,16 @@ def test_kept_rows_are_given_no_identity_and_change_nothing_else(clip_set, bank)
     assert torch.equal(without.given, without.source)
     assert torch.equal(batch.source, without.source)
     assert torch.equal(batch.crops, without.crops)
+
+
+def test_colour_changes_tint_grey_and_the_identity_changes_nothing():
+    matrix, shift = colour_change(np.random.default_rng(0), 500)
+    grey = torch.full((500, 3, 1, 1), 0.5)
+    tint = recolour(grey, matrix, shift * 0).flatten(1) / 0.5
+    assert torch.allclose(tint, matrix.sum(2), atol=1e-6)
+    assert 0.1 < tint.log().mean(1).std() < 0.2  # brightness
+    pictures = torch.rand(500, 3, 2, 2)
+    assert torch.allclose(recolour(pictures, torch.eye(3).expand(500, 3, 3), shift * 0), pictures, atol=1e-6)
 
 
 def test_target_has_no_mouth_and_reference_is_another_frame(clip_set, bank):
