@@ -48,8 +48,8 @@ class Generator:
 
     @property
     def keeps_identity(self) -> bool:
-        """Whether it was trained to keep the target's own face when it is given no identity."""
-        return bool(self.metadata.get("keeps_identity", False))
+        """Whether it can keep the target's own face, given no identity."""
+        return self.network.keep
 
     def check_identity(self, embedding: FaceEmbedding | None) -> None:
         """Refuse what the weights were not trained for, before any work.
@@ -61,7 +61,7 @@ class Generator:
             check_embedding(embedding, self.recogniser)
         elif not self.keeps_identity:
             raise ValueError(
-                "There is no source identity, and this model was not trained to keep the target's own face. Give a "
+                "There is no source identity, and this model cannot keep the target's own face. Give a "
                 "picture of the source face or an embedding, or choose the built-in model."
             )
 

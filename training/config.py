@@ -29,6 +29,7 @@ class ModelConfig:
     px: int = 96
     skips: str = "adain"
     blend: bool = True
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ class Recipe:
         rules = {
             f"model.width is one of {', '.join(sorted(PRESETS))}": model.width in PRESETS,
             f"model.px is one of {', '.join(map(str, SIZES))}": model.px in SIZES,
+            "model.keep goes with schedule.kept above 0 and with model.skips=adain": (
+                (schedule.kept > 0) == model.keep and (not model.keep or model.skips == "adain")
+            ),
             "model.skips is none or adain": model.skips in ("none", "adain"),
             "schedule.steps, batch and save_every are at least 1": min(
                 schedule.steps, schedule.batch, schedule.save_every

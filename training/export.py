@@ -49,13 +49,7 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
 def _generator(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     recogniser = load_recogniser("builtin")
     config = state["recipe"]["model"] | {"id_dim": recogniser.dim}
-    described = {
-        "network": "wavsyncswap",
-        "config": config,
-        "recogniser": recogniser.id,
-        "mel_lag": MEL_LAG,
-        "keeps_identity": state["recipe"]["schedule"].get("kept", 0) > 0,  # runs before `kept` existed taught none
-    }
+    described = {"network": "wavsyncswap", "config": config, "recogniser": recogniser.id, "mel_lag": MEL_LAG}
     return state["average"], described
 
 

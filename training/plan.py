@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -51,7 +52,7 @@ def describe(recipe: Recipe, data: Path) -> str:
     """The resolved plan as text: recipe, parameters, multiply-adds, memory, samples, data."""
     model, schedule = recipe.model, recipe.schedule
     with torch.device("meta"):
-        network = WavSyncSwap(model.width, model.px, model.skips, blend=model.blend).eval()
+        network = WavSyncSwap(**asdict(model)).eval()
         pair, mel, identity = torch.empty(1, 6, model.px, model.px), torch.empty(1, 1, 80, 16), torch.empty(1, 512)
     parameters = sum(p.numel() for p in network.parameters())
     macs = multiply_adds(network, pair, mel, identity)

@@ -48,7 +48,7 @@ class Trainer:
         torch.manual_seed(recipe.schedule.seed)
         model, optim = recipe.model, recipe.optim
         self.recipe, self.step, self.device = recipe, 0, torch.device(device)
-        self.net = WavSyncSwap(model.width, model.px, model.skips, id_dim=recogniser.dim, blend=model.blend)
+        self.net = WavSyncSwap(**asdict(model), id_dim=recogniser.dim)
         self.net.audio_encoder.load_state_dict(tower.state_dict())
         self.net.audio_encoder.requires_grad_(False)
         self.critic = MultiScalePatchGAN(scales=2, layers=3 if model.px <= 128 else 4, width=32)  # spec A21
@@ -136,7 +136,8 @@ class Trainer:
     def start_from(self, path: Path) -> None:
         """Take the networks' weights, audio tower included, from an exported file of the same layout.
 
-        Weights of a network without `blend` fit one that has it: it then starts by drawing nearly everything.
+        Weights of a network without `blend` fit one that has it: it then starts by drawing nearly everything. Nor need
+        they have a `keep` passage: it starts closed.
 
         Raises:
             ValueError: the file belongs to another layout.
@@ -147,6 +148,9 @@ class Trainer:
         if self.recipe.model.blend and len(state.get(weight, ())) == 3:
             state[weight] = torch.cat([state[weight], torch.zeros_like(state[weight][:1])])
             state[bias] = torch.cat([state[bias], torch.tensor([2.0])])  # sigmoid(2) = 0.88
+        for name, value in self.net.state_dict().items():
+            if ".passage." in name:
+                state.setdefault(name, torch.zeros_like(value))
         load_into(self.net, state, path.name)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
 

@@ -34,17 +34,23 @@ PRESETS = {
 
 
 class IdentitySkip(nn.Module):
-    """Encoder features to the decoder with the target's identity normalised away and the source's put in."""
+    """Encoder features to the decoder with the target's identity normalised away and the source's put in.
 
-    def __init__(self, channels: int, dim: int) -> None:
+    With `keep` there is a second way, open only where no identity is put in: features as they are, so that lips and
+    skin keep their colour.
+    """
+
+    def __init__(self, channels: int, dim: int, keep: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 1)
         self.norm = InstanceNorm()
         self.style = Style(dim, channels)
+        self.passage = nn.Conv2d(channels, channels, 1) if keep else None
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """[B, C, H, W] and a style [B or 1, 2, C, 1, 1] -> [B, C, H, W]."""
-        return apply_style(self.norm(self.conv(x)), style)
+    def forward(self, x: Tensor, style: Tensor, kept: Tensor) -> Tensor:
+        """[B, C, H, W], a style [B or 1, 2, C, 1, 1], and 1 or 0 [B or 1, 1, 1, 1] where the face is kept or not."""
+        styled = apply_style(self.norm(self.conv(x)), style)
+        return styled if self.passage is None else styled + kept.to(x.dtype) * self.passage(x)
 
 
 class WavSyncSwap(nn.Module):
@@ -58,9 +64,10 @@ class WavSyncSwap(nn.Module):
         id_dim: length of the identity vector.
         blend: also predict, pixel by pixel, how much of the drawn picture replaces what is already there (target above,
             reference below), so that hair, clothes and background need not be drawn again (spec section 9).
+        keep: an identity vector of zeros keeps the target's own face: lip sync alone. Needs `skips="adain"`.
 
     Raises:
-        ValueError: an option has an unknown value.
+        ValueError: an option has an unknown value, or `keep` lacks skips.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class WavSyncSwap(nn.Module):
         stride8: bool = False,
         id_dim: int = 512,
         blend: bool = False,
+        keep: bool = False,
     ) -> None:
         super().__init__()
         if width not in PRESETS or px not in SIZES or skips not in ("none", "adain"):
@@ -78,14 +86,17 @@ class WavSyncSwap(nn.Module):
                 f"wavsyncswap knows width {sorted(PRESETS)}, px {list(SIZES)} and skips ['none', 'adain']; "
                 f"got width={width!r}, px={px!r}, skips={skips!r}."
             )
+        if keep and skips == "none":
+            raise ValueError("wavsyncswap with keep=True needs skips='adain': what is kept has no other way.")
         preset = PRESETS[width]
         downs = 3 if stride8 else math.ceil(math.log2(px / 16))
         widths = [max(preset.bottleneck >> level, preset.narrowest) for level in range(downs + 1)]  # bottleneck first
         style_dim = preset.style_dim or id_dim
         self.config: dict[str, Any] = {
             "width": width, "px": px, "skips": skips, "stride8": stride8, "id_dim": id_dim, "blend": blend,
+            "keep": keep,
         }  # fmt: skip
-        self.px, self.blend = px, blend
+        self.px, self.blend, self.keep = px, blend, keep
 
         self.audio_encoder = audio_tower(preset.audio_width)
         self.audio_map = _audio_map(preset.audio_map, px >> downs)
@@ -100,7 +111,7 @@ class WavSyncSwap(nn.Module):
         self.decoder = nn.ModuleList(
             TransposedBlock(inputs, outputs, stride=2) for inputs, outputs in zip(widths, widths[1:], strict=False)
         )
-        self.skips = nn.ModuleList(IdentitySkip(w, style_dim) for w in widths[1:] if skips == "adain")
+        self.skips = nn.ModuleList(IdentitySkip(w, style_dim, keep) for w in widths[1:] if skips == "adain")
         tail = max(widths[-1] // 2, 16)
         self.output_block = nn.Sequential(
             ConvBlock(widths[-1], widths[-1], 3, 1, 1),
@@ -112,16 +123,18 @@ class WavSyncSwap(nn.Module):
         """All AdaIN styles of an identity; one identity per clip means this runs once, not per frame.
 
         Args:
-            embedding: [B, id_dim] unit-norm vectors of the recogniser the weights were trained with.
+            embedding: [B, id_dim] unit-norm vectors of the recogniser the weights were trained with; with `keep` also
+                zeros.
 
         Returns:
-            List of [B, 2, C, 1, 1], in the order `modulated` takes them.
+            List of [B, 2, C, 1, 1], in the order `modulated` takes them; last comes [B, 1, 1, 1], 1 for zeros.
         """
         vector = self.style_projection(embedding)
         blocks = cast("list[IdentityBlock]", self.identity_blocks)
         skips = cast("list[IdentitySkip]", self.skips)
         result = [style for block in blocks for style in block.styles(vector)]
-        return result + [skip.style(vector) for skip in skips]
+        kept = (embedding == 0).all(1).to(embedding.dtype)[:, None, None, None]
+        return [*result, *(skip.style(vector) for skip in skips), kept]
 
     def modulated(self, crops: Tensor, mel: Tensor, styles: list[Tensor]) -> Tensor:
         """Forward pass with styles computed beforehand; shapes as in `forward`."""
@@ -137,7 +150,7 @@ class WavSyncSwap(nn.Module):
         for i, up in enumerate(self.decoder):
             x = up(x)
             if self.skips:
-                x = x + self.skips[i](features[-2 - i], styles[2 * len(self.identity_blocks) + i])
+                x = x + self.skips[i](features[-2 - i], styles[2 * len(self.identity_blocks) + i], styles[-1])
         drawn = torch.sigmoid(self.output_block(x).float())
         if not self.blend:
             return drawn
@@ -151,7 +164,7 @@ class WavSyncSwap(nn.Module):
         Args:
             crops: [B, 6, px, px] RGB in [0, 1]: target with its lower half zeroed, then the reference.
             mel: [B, 1, 80, 16] mel windows.
-            embedding: [B, id_dim] unit-norm identity vectors.
+            embedding: [B, id_dim] unit-norm identity vectors, or zeros, see `styles`.
 
         Returns:
             float32 [B, 3, px, px] RGB in [0, 1].

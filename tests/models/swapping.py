@@ -70,10 +70,10 @@ class Painter:
         return result
 
 
-def generator(recogniser: str = "r1") -> Generator:
+def generator(recogniser: str = "r1", **config) -> Generator:
     """A small real network with random weights."""
     torch.manual_seed(0)
-    network = build("wavsyncswap", width="small", px=96)
+    network = build("wavsyncswap", width="small", px=96, **config)
     return Generator(inference_form(network.eval(), torch.float32), recogniser, 0, {})
 
 

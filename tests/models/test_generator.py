@@ -110,12 +110,14 @@ def test_counts_that_differ_are_refused(weights):
         generator.generate(torch.rand(3, 3, 96, 96), torch.randn(2, 1, 80, 16), embedding())
 
 
-def test_without_identity_the_network_sees_a_zero_vector(weights):
-    generator = load_generator(weights, precision="fp32")
+def test_without_identity_the_network_sees_a_zero_vector(weights, tmp_path):
     crops, mel = torch.rand(2, 3, 96, 96), torch.randn(2, 1, 80, 16)
-    with pytest.raises(ValueError, match="no source identity.*not trained to keep"):
-        generator.generate(crops, mel, None)
-    generator.metadata["keeps_identity"] = True
+    with pytest.raises(ValueError, match="no source identity.*cannot keep"):
+        load_generator(weights, precision="fp32").generate(crops, mel, None)
+    config = {"skips": "adain", "keep": True}
+    metadata = METADATA | {"config": {"width": "small", **config}}
+    save_weights(tmp_path / "k.safetensors", network(**config).state_dict(), metadata)
+    generator = load_generator(tmp_path / "k.safetensors", precision="fp32")
     kept = generator.generate(crops, mel, None)
     pair = torch.cat([mask_lower_half(crops), crops], 1)
     with torch.inference_mode():

@@ -124,7 +124,7 @@ def test_without_a_source_the_face_stays_the_targets_own(swap):
     with pytest.raises(ValueError, match="no source identity"):
         swap(FrameArray(clip(8), 25), speech(0.32), generator=network, detector=detector, face=None)
     assert detector.seen == 0  # before any long work
-    network.metadata["keeps_identity"] = True
+    network = generator(skips="adain", keep=True)
     report, result = swap(FrameArray(clip(8), 25), speech(0.32), generator=network, face=None)
     assert report.frames == result.info.frames == 8
     assert "No source identity" in str(report)

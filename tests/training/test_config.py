@@ -17,7 +17,17 @@ def test_defaults_are_a_valid_recipe():
 
 
 def test_changes_reach_their_place_with_their_type():
-    recipe = load_recipe("small-96", ["loss.l1=20", "model.skips=none", "model.blend=false", "optim.lr = 1e-3"])
+    recipe = load_recipe(
+        "small-96",
+        [
+            "loss.l1=20",
+            "model.skips=none",
+            "model.keep=false",
+            "schedule.kept=0",
+            "model.blend=false",
+            "optim.lr = 1e-3",
+        ],
+    )
     assert (recipe.loss.l1, recipe.model.skips, recipe.model.blend, recipe.optim.lr) == (20.0, "none", False, 1e-3)
     assert isinstance(recipe.loss.l1, float)
 

@@ -26,6 +26,25 @@ def with_share(network: WavSyncSwap, bias: float) -> WavSyncSwap:
     return network
 
 
+def test_what_is_kept_passes_only_where_no_identity_is_put_in():
+    network = build("wavsyncswap", width="small", skips="adain", keep=True).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    crops, mel = torch.rand(2, 6, 96, 96, generator=generator), torch.randn(2, 1, 80, 16, generator=generator)
+    vectors = torch.zeros(2, 512)
+    vectors[1, 5] = 1
+    before = network(crops, mel, vectors)
+    for skip in network.skips:
+        skip.passage.weight += 0.1
+    after = network(crops, mel, vectors)
+    assert (after[0] - before[0]).abs().max() > 1e-3
+    assert torch.equal(after[1], before[1])
+
+
+def test_keeping_without_skips_is_refused():
+    with pytest.raises(ValueError, match="keep=True needs skips"):
+        build("wavsyncswap", width="small", keep=True)
+
+
 @pytest.mark.parametrize("px", [96, 128])
 def test_blend_leaves_target_above_and_reference_below(px):
     network = build("wavsyncswap", width="small", px=px, blend=True).eval().requires_grad_(False)
