@@ -160,15 +160,16 @@ class Batches:
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])
         return recolour(sample(self.data.crops[rows], jitter, self.px), *colours), rows
 
-    def _reference(self, clip: Clip, frame: int, random: np.random.Generator) -> int:
-        """A frame of the clip far enough from `frame`: of 1, 4, 16 or 64 random ones the nearest in pose.
+    def _reference_rows(self, clip: Clip, frame: int, random: np.random.Generator) -> np.ndarray:
+        """Frames far enough from `frame`: of 1, 4, 16 or 64 random ones the quarter nearest in pose.
 
-        One candidate teaches to turn a face; many stand for what inference can choose from a whole clip.
+        Their mean is the reference, as it is at inference, see `models.references`. One candidate teaches to turn a
+        face; many stand for what inference can choose from a whole clip.
         """
         far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= DISTANCE)
-        candidates = random.choice(far, random.choice([1, 4, 16, 64]))
-        distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
-        return int(candidates[distance.argmin()])
+        candidates = clip.start + random.choice(far, random.choice([1, 4, 16, 64]))
+        distance = np.abs(self.poses[candidates] - self.poses[clip.start + frame]).mean(1)
+        return candidates[distance.argsort()[: max(1, len(candidates) // 4)]]
 
     def __call__(self, step: int, size: int, swapped: int, kept: int = 0) -> Batch:
         """The batch of a step: the first `kept` of `size` rows go without identity, the last `swapped` get another."""
@@ -178,13 +179,14 @@ class Batches:
             clip = self.clips[pick]
             frame = int(random.integers(clip.frames))
             target.append(clip.start + frame)
-            reference.append(clip.start + self._reference(clip, frame, random))
+            shown = self.data.crops[self._reference_rows(clip, frame, random)]
+            reference.append(shown.mean(0).round().astype(np.uint8))
             draw = self.bank.own if row < size - swapped else self.bank.other
             source.append(draw(clip.identity, random))
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])
         colours = colour_change(random, size)
         truth = recolour(sample(self.data.crops[target], jitter, self.px), *colours)
-        other = recolour(sample(self.data.crops[reference], jitter, self.px), *colours)
+        other = recolour(sample(np.stack(reference), jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
         mel = torch.from_numpy(self.data.windows[target])[:, None]

@@ -77,7 +77,7 @@ def judge_reconstruction(
     faces = {"own face kept": None, "own vector": source} if generator.keeps_identity else {"own vector": source}
     for kind, reference in (
         ("middle frame", truth[clip.frames // 2][None]),
-        ("earlier frame", chosen_references(truth)),
+        ("earlier frames", chosen_references(truth)),
     ):
         for face, identity in faces.items():
             systems[f"{kind}, {face}: generated"] = generator.generate(truth, windows, identity, references=reference)

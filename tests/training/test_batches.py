@@ -62,11 +62,21 @@ def test_second_vectors_are_of_the_same_pictures(clip_set, bank):
 def test_references_keep_their_distance_and_many_candidates_bring_the_pose_nearer(clip_set, bank):
     draw = Batches(clip_set, clip_set.clips, bank, 96, seed=0)
     clip, random = clip_set.clips[1], np.random.default_rng(0)
-    rows = [draw._reference(clip, 6, random) for _ in range(200)]
-    assert {abs(row - 6) >= DISTANCE and 0 <= row < clip.frames for row in rows} == {True}
+    drawn = [draw._reference_rows(clip, 6, random) - clip.start for _ in range(200)]
+    assert {len(rows) for rows in drawn} == {1, 4, 16}
+    rows = np.concatenate(drawn)
+    assert ((np.abs(rows - 6) >= DISTANCE) & (0 <= rows) & (rows < clip.frames)).all()
     distance = np.abs(draw.poses[clip.start : clip.start + clip.frames] - draw.poses[clip.start + 6]).mean(1)
     far = np.flatnonzero(np.abs(np.arange(clip.frames) - 6) >= DISTANCE)
     assert distance[rows].mean() < distance[far].mean()
+
+
+def test_the_reference_is_the_mean_of_its_frames(clip_set, bank):
+    still = type(clip_set)(clip_set.clips, clip_set.crops.copy(), clip_set.windows, clip_set.lips)
+    for clip in still.clips:
+        still.crops[clip.start : clip.start + clip.frames] = still.crops[clip.start]
+    batch = Batches(still, still.clips, bank, 96, seed=0)(0, 16, 6)
+    assert torch.equal(batch.crops[:, 3:], batch.truth)
 
 
 def test_poses_see_the_upper_half_only(clip_set):
