@@ -79,8 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say what came of it."""
-    settings = Settings(args.px, args.seed, args.reader, args.sync)
-    manifest = prepare(find_items(args.input), args.output, settings, args.engine, args.processes)
+    reader, expert = (path and path.absolute() for path in (args.reader, args.sync))
+    settings = Settings(args.px, args.seed, reader, expert)
+    # Absolute, because the processes of a cluster stand in other folders.
+    items, output = find_items(args.input.absolute()), args.output.absolute()
+    manifest = prepare(items, output, settings, args.engine, args.processes)
     print(
         f"{manifest['tracks']} tracks of {manifest['people']} people, {manifest['hours'] * 60:.1f} minutes, in "
         f"{len(manifest['shards'])} shards; {manifest['failures']} videos or tracks left out.\n"

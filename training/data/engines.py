@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -34,23 +33,23 @@ def run_all(items: list[Item], folder: Path, settings: Settings, engine: str, pr
     Raises:
         ValueError: Ray is asked for and not installed.
     """
-    work = partial(_one_thread, prepare_item, folder=folder, settings=settings)
     run = {"local": _local, "ray": _ray}[engine]
-    for done, line in enumerate(run(work, items, processes), 1):
+    for done, line in enumerate(run(items, folder, settings, processes), 1):
         log.info("%d of %d, %s", done, len(items), line)
 
 
-def _local(work: Callable[[Item], str], items: list[Item], processes: int) -> Iterator[str]:
+def _local(items: list[Item], folder: Path, settings: Settings, processes: int) -> Iterator[str]:
     if processes == 1:
-        yield from map(work, items)
+        for item in items:
+            yield _one_thread(item, folder, settings)
         return
     context = get_context("spawn")  # a forked process would inherit locks that threads of torch and OpenCV hold
     with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
-        for future in as_completed([pool.submit(work, item) for item in items]):
+        for future in as_completed([pool.submit(_one_thread, item, folder, settings) for item in items]):
             yield future.result()
 
 
-def _ray(work: Callable[[Item], str], items: list[Item], processes: int) -> Iterator[str]:
+def _ray(items: list[Item], folder: Path, settings: Settings, processes: int) -> Iterator[str]:
     try:
         import ray
     except ImportError as error:
@@ -61,22 +60,22 @@ def _ray(work: Callable[[Item], str], items: list[Item], processes: int) -> Iter
     address = os.environ.get("RAY_ADDRESS")  # of a cluster; without one a little one is started here
     size: dict[str, Any] = {} if address else {"num_cpus": processes, "include_dashboard": False}
     with ray.init(address=address, runtime_env=environment, log_to_driver=False, **size):
-        remote = ray.remote(num_cpus=1, max_retries=2)(work)
-        waiting = [remote.remote(item) for item in items]
+        remote = ray.remote(num_cpus=1, max_retries=2)(_one_thread)
+        waiting = [remote.remote(item, folder, settings) for item in items]
         while waiting:
             ready, waiting = ray.wait(waiting)
             yield ray.get(ready[0])
 
 
-def _one_thread(work: Callable[..., str], item: Item, folder: Path, settings: Settings) -> str:
-    """Run with one thread, so that sums are formed in the same order wherever it runs."""
+def _one_thread(item: Item, folder: Path, settings: Settings) -> str:
+    """`prepare_item` with one thread, so that sums are formed in the same order wherever it runs."""
     import cv2
 
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        return work(item, folder, settings)
+        return prepare_item(item, folder, settings)
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])

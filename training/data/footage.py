@@ -94,9 +94,8 @@ def probe(item: Item, work: Work, settings: Settings) -> dict:
     stop = min(info.duration, item.stop or info.duration)
     count = int((stop - item.start) * FPS + Fraction(1, 2))
     if count < LEAST_FRAMES:
-        raise ValueError(
-            f"{max(0.0, float(stop - item.start)):.2f} s long; at least {float(LEAST_FRAMES / FPS):g} s are needed"
-        )
+        found = f"{max(0.0, float(stop - item.start)):.2f} s long; at least {float(LEAST_FRAMES / FPS):g} s are needed"
+        raise ValueError(". ".join([found, *info.notes]))
     return {
         "sha256": sha256_of(item.path),
         "width": info.width,

@@ -18,7 +18,7 @@ from .report import write_report
 from .shards import VERSION, Packed, write_shards
 from .stages import DROPPING
 from .tracking import strip_of
-from .work import FAILED, Work, sha256_of, write_json, write_lines
+from .work import FAILED, Work, discard_partial, sha256_of, write_json, write_lines
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> d
         ValueError: no track is left.
     """
     found, failures = survey(items, folder)
+    discard_partial(output)
     write_lines(output / "failures.jsonl", failures)
     if not found:
         raise ValueError(

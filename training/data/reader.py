@@ -91,8 +91,8 @@ class ShardPictures:
             ValueError: too many pictures cannot be read.
         """
         if isinstance(key, tuple):
-            crops = self[key[0]]
-            return crops[key[1:]] if crops.ndim == 3 else crops[(slice(None), *key[1:])]
+            crops, inside = self[key[0]], tuple(key[1:])
+            return crops[inside if crops.ndim == 3 else (slice(None), *inside)]
         rows = np.arange(*key.indices(len(self))) if isinstance(key, slice) else np.asarray(key)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         if rows.size and not -len(self) <= rows.min() <= rows.max() < len(self):

@@ -12,7 +12,7 @@ from .items import Item, Settings
 from .quality import identity, quality
 from .sync import sync
 from .tracking import crop, track
-from .work import FAILED, Work
+from .work import FAILED, Work, discard_partial
 
 log = logging.getLogger(__name__)
 Stage = Callable[[Item, Work, Settings], dict]
@@ -51,7 +51,7 @@ def prepare_item(item: Item, folder: Path, settings: Settings) -> str:
             work.finish(name, stage(item, work, settings))
         except (ValueError, IndexError) as error:  # what the engine says of a file that is damaged or does not fit
             work.finish(FAILED, {"stage": name, "reason": str(error)})
-    work.discard_partial()
+    discard_partial(work.folder)
     if work.is_done(FAILED):
         return f"{item.name}: {work.result(FAILED)['reason']}"
     return f"{item.name}: {len(work.result('track')['tracks'])} tracks"

@@ -55,11 +55,6 @@ class Work:
         with replacing(self.path(name)) as file:
             file.write(npz_bytes(**arrays))
 
-    def discard_partial(self) -> None:
-        """Remove what killed processes left half written."""
-        for path in self.folder.glob("*.part"):
-            path.unlink(missing_ok=True)
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -74,6 +69,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def discard_partial(folder: Path) -> None:
+    """Remove what killed processes left half written."""
+    for path in folder.glob("*.part"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
