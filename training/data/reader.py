@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import mmap
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -201,10 +202,16 @@ def _build_cache(shards: Shards, tracks: list[dict[str, Any]], cache: Path, lag:
             files[name][start : start + len(values)] = values
         files["vectors"][number] = arrays["vectors"]
         start += track["frames"]
-    for array in files.values():
+    for name, array in files.items():
         array.flush()
+        os.replace(_partial(cache, name), cache / f"{name}.npy")
 
 
 def _array_file(cache: Path, name: str, shape: tuple[int, ...]) -> np.memmap:
-    """A new float32 .npy to be filled."""
-    return np.lib.format.open_memmap(cache / f"{name}.npy", "w+", np.float32, shape)
+    """A float32 .npy to be filled."""
+    return np.lib.format.open_memmap(_partial(cache, name), "w+", np.float32, shape)
+
+
+def _partial(cache: Path, name: str) -> Path:
+    """Where an array is while it is filled: another run may be reading the one it will replace."""
+    return cache / f"{name}.npy.{os.getpid()}.part"
