@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .data.engines import ENGINES, run_all
+from .data.annotations import find_annotated
+from .data.engines import ENGINES, one_thread, run_all
 from .data.items import Item, Settings, find_items
 from .data.pack import pack
 from .data.work import write_json
@@ -51,13 +52,17 @@ def prepare(
     """
     check_settings(output, settings)
     run_all(items, output / "work", settings, engine, processes)
-    return pack(items, output / "work", output, settings)
+    with one_thread():
+        return pack(items, output / "work", output, settings)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training prepare`."""
     parser.add_argument("--input", type=Path, required=True, help="folder of videos, looked through with all below it")
     parser.add_argument("--output", type=Path, required=True, help="folder for the result: --data of the trainers")
+    parser.add_argument(
+        "--annotations", type=Path, help="folder of HDTF's lists of stretches and boxes (default: whole videos)"
+    )
     parser.add_argument(
         "--px", type=int, default=96, help="side of the crops to be trained, pixels (default: %(default)s)"
     )
@@ -70,9 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="local",
         help="where: processes of this machine, or a Ray cluster, that of RAY_ADDRESS if set (default: %(default)s)",
     )
-    parser.add_argument("--reader", type=Path, help="lip_reader.pt that reads mouth numbers (default: none are stored)")
     parser.add_argument(
-        "--sync", type=Path, help="exported sync expert (default: sync stays unknown, nothing is moved)"
+        "--reader", type=Path, help="lip_reader.pt of a run, reads mouth numbers (default: none are stored)"
+    )
+    parser.add_argument(
+        "--sync", type=Path, help="exported sync expert (default: by --reader, else sync stays unknown)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split into train and val (default: %(default)s)")
 
@@ -82,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     reader, expert = (path and path.absolute() for path in (args.reader, args.sync))
     settings = Settings(args.px, args.seed, reader, expert)
     # Absolute, because the processes of a cluster stand in other folders.
-    items, output = find_items(args.input.absolute()), args.output.absolute()
+    folder, output = args.input.absolute(), args.output.absolute()
+    items = find_annotated(folder, args.annotations) if args.annotations else find_items(folder)
     manifest = prepare(items, output, settings, args.engine, args.processes)
     print(
         f"{manifest['tracks']} tracks of {manifest['people']} people, {manifest['hours'] * 60:.1f} minutes, in "

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,20 @@ def _ray(items: list[Item], folder: Path, settings: Settings, processes: int) ->
 
 
 def _one_thread(item: Item, folder: Path, settings: Settings) -> str:
-    """`prepare_item` with one thread, so that sums are formed in the same order wherever it runs."""
+    with one_thread():
+        return prepare_item(item, folder, settings)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have sums formed in the same order wherever they are formed."""
     import cv2
 
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        return prepare_item(item, folder, settings)
+        yield
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])

@@ -14,8 +14,9 @@ from ..clips import FPS
 from ..lip_reader import SIDE, LipReader, load_reader
 from .footage import sound_of
 from .items import Item, Settings
+from .listening import hear, load_tower
 from .pictures import Strip
-from .sound import TrackSound, track_sound
+from .sound import track_sound
 from .tracking import strip_of
 from .work import Work
 
@@ -27,6 +28,7 @@ def features(item: Item, work: Work, settings: Settings) -> dict:
     sound = sound_of(work)
     activity = speech_activity(sound).numpy()
     reader = load_reader(settings.reader) if settings.reader else None
+    tower = load_tower() if settings.listens else None
     silence = {}
     for track in work.result("track")["tracks"]:
         name, strip = track["name"], strip_of(work, track["name"])
@@ -35,6 +37,8 @@ def features(item: Item, work: Work, settings: Settings) -> dict:
         arrays = {"mel": part.mel, "column": np.int64(part.column), "columns": np.int64(part.columns)}
         lips = {} if reader is None else {"lips": read_lips(reader, strip)}
         work.save_arrays(f"{name}.npz", **arrays, activity=speaking, poses=poses_of(strip), **lips)
+        if tower is not None:
+            work.save_arrays(f"{name}.heard.npz", heard=hear(tower, part))
         silence[name] = round(float((speaking < 0.5).mean()), 4)
     return {"silence": silence}
 
@@ -55,8 +59,3 @@ def read_lips(reader: LipReader, strip: Strip) -> NDArray[np.float32]:
     """Mouth numbers of all pictures, in units of their spread where the reader was trained, float32 [N, 14]."""
     read = [reader(sample(crops, np.tile(np.eye(3), (len(crops), 1, 1)), SIDE)) for crops in strip.chunks(CHUNK)]
     return torch.cat(read).numpy()
-
-
-def sound_from(arrays: dict[str, np.ndarray], first: int, frames: int) -> TrackSound:
-    """The sound that `features` wrote."""
-    return TrackSound(arrays["mel"], int(arrays["column"]), int(arrays["columns"]), first, frames)

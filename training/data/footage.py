@@ -49,17 +49,21 @@ class Footage:
                 low, stop = int(part[0]), int(part[-1]) + 1
                 begin = max(low, unread)
                 frames = [] if last is None or low >= unread else [last]
-                frames += [_boxed(video.read(begin, stop), self.item.box)] if begin < stop else []
+                frames += [_boxed(video.read(begin, stop), self.item)] if begin < stop else []
                 block = frames[0] if len(frames) == 1 else np.concatenate(frames)
                 last, unread = block[-1:].copy(), stop
                 yield block[part - low]
 
 
-def _boxed(frames: NDArray[np.uint8], box: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
-    if box is None:
+def _boxed(frames: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
+    if item.box is None:
         return frames
-    x, y, width, height = box
-    return np.ascontiguousarray(frames[:, y : y + height, x : x + width])
+    scale = frames.shape[1] / (item.box_height or frames.shape[1])
+    x, y, width, height = (round(scale * number) for number in item.box)
+    part = frames[:, y : y + height, x : x + width]
+    if not part.size:
+        raise ValueError(f"the box {item.box} lies outside the picture of {frames.shape[2]}x{frames.shape[1]} px")
+    return np.ascontiguousarray(part)
 
 
 def frame_numbers(times: NDArray[np.int64], base: Fraction, start: Fraction, count: int) -> NDArray[np.int64]:
@@ -85,8 +89,10 @@ def probe(item: Item, work: Work, settings: Settings) -> dict:
     """Read what the file holds; frames and time stamps only, no picture but the first.
 
     Raises:
-        ValueError: damaged, no sound, or too short.
+        ValueError: missing, damaged, no sound, or too short.
     """
+    if not item.path.is_file():
+        raise ValueError("the video is missing")
     with VideoFile(item.path) as video:
         info = video.info
     if info.audio_rate is None:

@@ -28,6 +28,7 @@ class Item:
         start: seconds at which the stretch begins.
         stop: seconds at which it ends; None = with the video.
         box: (x, y, width, height) in pixels that the face is looked for in; None = the whole picture.
+        box_height: height of the picture that the pixels of `box` mean; None = the video's own.
         identity: who the speaker is, where that is known.
         split: one of `SPLITS`, where that is laid down.
     """
@@ -37,14 +38,21 @@ class Item:
     start: Fraction = Fraction(0)
     stop: Fraction | None = None
     box: tuple[int, int, int, int] | None = None
+    box_height: int | None = None
     identity: str | None = None
     split: str | None = None
 
     @property
+    def video(self) -> str:
+        """The name without the stretch."""
+        return self.name.partition("#")[0]
+
+    @property
     def key(self) -> str:
         """Name of the working folder; another file under the same name gets another one."""
-        stat = self.path.stat()
-        what = (self.name, stat.st_size, stat.st_mtime_ns, self.start, self.stop, self.box)
+        stat = self.path.stat() if self.path.is_file() else None
+        file = stat and (stat.st_size, stat.st_mtime_ns)
+        what = (self.name, file, self.start, self.stop, self.box, self.box_height)
         return (
             f"{re.sub(r'[^A-Za-z0-9]+', '_', self.name)[-60:]}-{hashlib.sha256(repr(what).encode()).hexdigest()[:12]}"
         )
@@ -58,7 +66,7 @@ class Settings:
         px: side of the crops to be trained; a margin is stored around them.
         seed: of the split.
         reader: lip_reader.pt of a training run; None = no mouth numbers.
-        sync: exported sync expert; None = offsets stay unknown.
+        sync: exported sync expert; None = offsets come from `listening` where lips are read, else stay unknown.
     """
 
     px: int = 96
@@ -70,6 +78,11 @@ class Settings:
     def side(self) -> int:
         """Side of the stored crops in pixels."""
         return stored_side(self.px)
+
+    @property
+    def listens(self) -> bool:
+        """Whether sync is found by what the reader sees instead of an expert."""
+        return self.reader is not None and self.sync is None
 
     def described(self) -> dict[str, Any]:
         """As JSON, files by their content, so that two runs can be compared.
@@ -92,7 +105,7 @@ def find_items(folder: Path) -> list[Item]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    files = list(_files(folder))
+    files = list(files_below(folder))
     known = {path: row for manifest in files if manifest.name == "manifest.csv" for path, row in _rows(manifest)}
     items = []
     for path in (path for path in files if path.suffix.lower() in SUFFIXES):
@@ -110,11 +123,11 @@ def find_items(folder: Path) -> list[Item]:
     return sorted(items, key=lambda item: item.name)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Files below a folder; links to folders are followed, which `rglob` does not do on every Python."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files below a folder in order; links to folders are followed, which `rglob` does not do on every Python."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            yield from _files(path)
+            yield from files_below(path)
         else:
             yield path
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from ..clips import FPS
 from .items import SPLITS, Item, Settings
+from .listening import Spoken, least_correlation, offsets
 from .people import name_people, split_people
 from .pictures import Strip
 from .quality import SAME_FRAME, mean_vector
 from .report import write_report
 from .shards import VERSION, Packed, write_shards
 from .stages import DROPPING
+from .sync import FARTHEST, too_far
 from .tracking import strip_of
 from .work import FAILED, Work, discard_partial, sha256_of, write_json, write_lines
 
@@ -28,6 +31,11 @@ class Found:
     item: Item
     work: Work
     track: dict[str, Any]
+    sync: dict[str, Any]
+
+    def failure(self, stage: str, reason: str) -> dict[str, Any]:
+        """An entry of the list of failures."""
+        return {"item": self.item.name, "track": self.track["name"], "stage": stage, "reason": reason}
 
 
 def survey(items: list[Item], folder: Path) -> tuple[list[Found], list[dict[str, Any]]]:
@@ -43,13 +51,40 @@ def survey(items: list[Item], folder: Path) -> tuple[list[Found], list[dict[str,
         for stage in DROPPING:
             for name, reason in work.result(stage)["drops"].items():
                 drops.setdefault(name, (stage, reason))
+        synced = work.result("sync")["tracks"]
         for track in work.result("track")["tracks"]:
+            one = Found(item, work, track, synced[track["name"]])
             if track["name"] in drops:
-                stage, reason = drops[track["name"]]
-                failures.append({"item": item.name, "track": track["name"], "stage": stage, "reason": reason})
+                failures.append(one.failure(*drops[track["name"]]))
             else:
-                found.append(Found(item, work, track))
+                found.append(one)
     return found, failures
+
+
+def listen(found: list[Found]) -> tuple[list[Found], list[dict[str, Any]]]:
+    """Find sync by what the reader saw; tracks that are out of it become failures."""
+    measured = offsets([Spoken(one.item.video, partial(_heard_and_seen, one)) for one in found])
+    kept: list[Found] = []
+    failures: list[dict[str, Any]] = []
+    for one, sync in zip(found, measured, strict=True):
+        if sync is None:
+            kept.append(one)
+            continue
+        (offset, correlation), least = sync, least_correlation(one.track["frames"])
+        if correlation < least:
+            reason = f"no sync: lips and sound correlate by {correlation:.2f}, {least:.2f} are needed at this length"
+            failures.append(one.failure("sync", reason))
+        elif abs(offset) > FARTHEST:
+            failures.append(one.failure("sync", too_far(offset)))
+        else:
+            known = {"offset": offset, "confidence": round(correlation, 3), "by": "reader"}
+            kept.append(replace(one, sync=known))
+    return kept, failures
+
+
+def _heard_and_seen(one: Found) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
+    name = one.track["name"]
+    return one.work.arrays(f"{name}.heard.npz")["heard"], one.work.arrays(f"{name}.npz")["lips"]
 
 
 def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> dict[str, Any]:
@@ -68,6 +103,9 @@ def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> d
         ValueError: no track is left.
     """
     found, failures = survey(items, folder)
+    if settings.listens:
+        found, unheard = listen(found)
+        failures = sorted(failures + unheard, key=lambda entry: (entry["item"], entry.get("track", "")))
     discard_partial(output)
     write_lines(output / "failures.jsonl", failures)
     if not found:
@@ -76,7 +114,7 @@ def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> d
         )
     vectors = np.stack([mean_vector(_vectors(one)) for one in found])
     people = name_people(vectors, _labels(found, vectors))
-    splits = split_people([one.item.name for one in found], people, [one.item.split for one in found], settings.seed)
+    splits = split_people([one.item.video for one in found], people, [one.item.split for one in found], settings.seed)
     (output / "index.json").unlink(missing_ok=True)  # until the new one is complete there is nothing to train on
     entries: list[dict[str, Any]] = []
     for split in SPLITS:
@@ -127,7 +165,7 @@ def _packed(one: Found, person: str, split: str) -> Packed:
         "identity": person,
         "split": split,
         "recogniser": work.result("identity")["recogniser"],
-        "sync": work.result("sync")["tracks"][name],
+        "sync": one.sync,
         "quality": work.result("quality")["tracks"][name],
     }
     arrays = work.arrays(f"{name}.npz") | {"vectors": _vectors(one)}

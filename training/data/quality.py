@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models import geometry
+from models.faces import Detection, Detector, load_detector
 from models.identity import load_recogniser
 
-from ..clips import Clip, ClipSet
+from ..clips import MARGIN, Clip, ClipSet
 from ..sources import FRAMES_PER_CLIP, clip_vectors
 from .items import Item, Settings
 from .tracking import strip_of
@@ -17,13 +19,15 @@ LEAST_SIDE = 2 / 3  # of the trained crop's side: what is smaller in the video i
 LEAST_SHARPNESS = 0.006  # a still blurred by two pixels; recorded clips measure 0.06 to 0.26
 MOST_TURN = 0.6  # a head turned by a little more than 45 degrees
 MOST_SILENCE = 0.8  # some silence teaches closed lips, more teaches nothing
+LEAST_FACES = 0.75  # of the pictures looked at, in which the detector finds a face again: a neck it mistook once fails
+NEAR = 0.35  # eye distances by which its landmarks may lie off
 SAME_FRAME = 0.4  # cosine of a frame to its track's mean; 99 % of frames of other people lie below
 SAME_SHARE = 0.75  # of the frames looked at must be the same person
 
 
 def quality(item: Item, work: Work, settings: Settings) -> dict:
     """Measure every track and drop those that teach little or the wrong thing."""
-    landmarks, silence = work.arrays("tracks.npz"), work.result("features")["silence"]
+    landmarks, silence, detector = work.arrays("tracks.npz"), work.result("features")["silence"], load_detector()
     result: dict[str, dict] = {"tracks": {}, "drops": {}}
     for track in work.result("track")["tracks"]:
         name, strip = track["name"], strip_of(work, track["name"])
@@ -33,6 +37,7 @@ def quality(item: Item, work: Work, settings: Settings) -> dict:
             "sharpness": round(float(np.median([sharpness(picture) for picture in pictures])), 4),
             "turn": round(float(np.median(turn(landmarks[f"{name}_landmarks"]))), 3),
             "silence": silence[name],
+            "faces": round(face_share(pictures, detector), 3),
         }
         result["tracks"][name] = measured
         if reason := objection(measured, settings.px):
@@ -44,6 +49,8 @@ def objection(measured: dict[str, float], px: int) -> str:
     """Why a track with these numbers is left out; empty = it is good."""
     if measured["side"] < LEAST_SIDE * px:
         return f"small: the crop covers {measured['side']:.0f} px of the video, {LEAST_SIDE * px:.0f} are needed"
+    if measured["faces"] < LEAST_FACES:
+        return f"no face: only {100 * measured['faces']:.0f} % of its pictures show one when they are looked at again"
     if measured["sharpness"] < LEAST_SHARPNESS:
         return f"blurred: sharpness {measured['sharpness']:.4f}, {LEAST_SHARPNESS} is needed"
     if measured["turn"] > MOST_TURN:
@@ -56,6 +63,18 @@ def objection(measured: dict[str, float], px: int) -> str:
 def evenly(frames: int) -> NDArray[np.int64]:
     """Rows of the frames that stand for a track, as `clip_vectors` takes them."""
     return np.linspace(0, frames - 1, FRAMES_PER_CLIP).astype(int)
+
+
+def face_share(pictures: NDArray[np.uint8], detector: Detector) -> float:
+    """Share of stored crops uint8 [N, S, S, 3] in which a face is found where the crop puts it."""
+    side = pictures.shape[1]
+    wanted = (geometry.CROP_TEMPLATE + MARGIN) / (1 + 2 * MARGIN) * side - 0.5
+    eyes = np.linalg.norm(wanted[1] - wanted[0])
+
+    def off(face: Detection) -> float:
+        return float(np.linalg.norm(face.landmarks - wanted, axis=1).mean() / eyes)
+
+    return float(np.mean([any(off(face) < NEAR for face in faces) for faces in detector.detect(pictures)]))
 
 
 def sharpness(picture: NDArray[np.uint8]) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clips import Clip, ClipSet, check_side
-from .features import sound_from
+from ..clips import FPS, Clip, ClipSet, check_side
+from .items import SPLITS
 from .pictures import decode
+from .sound import sound_from
 from .work import sha256_of, write_json
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,29 @@ def open_shards(folder: Path, cache: Path, px: int, lag: int) -> ClipSet:
     }
     pictures = ShardPictures(shards, tracks, index["side"], cache / BAD)
     return ClipSet(clips, pictures, arrays["windows"], lips, arrays["poses"], known)
+
+
+def summary(folder: Path) -> str:
+    """One line on a folder of shards, after reading the first picture of every track and the last of every shard.
+
+    Raises:
+        ValueError: a shard is missing or damaged.
+    """
+    tracks, shards = json.loads((folder / "index.json").read_text(encoding="utf-8"))["tracks"], Shards(folder)
+    ends = {track["shard"]: track["pictures"][-1] for track in tracks}
+    for track in tracks:
+        decode(shards.member(track["shard"], track["pictures"][0]))
+    for shard, place in ends.items():
+        decode(shards.member(shard, place))
+    of_split = {split: [track for track in tracks if track["split"] == split] for split in SPLITS}
+    counts = [_counted(f"{split} ", members) for split, members in of_split.items() if members]
+    return f"{_counted('', tracks)}: {', '.join(counts)}"
+
+
+def _counted(split: str, tracks: list[dict[str, Any]]) -> str:
+    minutes = sum(track["frames"] for track in tracks) / float(FPS) / 60
+    people = len({track["identity"] for track in tracks})
+    return f"{len(tracks)} {split}tracks of {people} people ({minutes:.1f} min)"
 
 
 def _build_cache(shards: Shards, tracks: list[dict[str, Any]], cache: Path, lag: int) -> None:

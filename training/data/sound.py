@@ -34,6 +34,11 @@ class TrackSound:
     first: int
     frames: int
 
+    def windows_around(self, reach: int) -> NDArray[np.float32]:
+        """Windows of `reach` frames before the track, of its own, and of `reach` frames after it."""
+        before, after = self.windows(-reach)[:reach], self.windows(reach)[-reach:]
+        return np.concatenate([before, self.windows(), after])
+
     def windows(self, lag: int = 0) -> NDArray[np.float32]:
         """The windows that `models.audio.mel_windows` cuts out of the whole recording, float32 [frames, 80, 16].
 
@@ -60,3 +65,8 @@ def track_sound(sound: torch.Tensor, first: int, frames: int) -> TrackSound:
     part = sound[begin * audio.HOP : (high + EDGE) * audio.HOP]
     mel = audio.mel_spectrogram(part)[:, low - begin : high - begin]
     return TrackSound(mel.numpy(), low, columns, first, frames)
+
+
+def sound_from(arrays: dict[str, np.ndarray], first: int, frames: int) -> TrackSound:
+    """The sound of a track out of its stored arrays `mel`, `column` and `columns`."""
+    return TrackSound(arrays["mel"], int(arrays["column"]), int(arrays["columns"]), first, frames)
