@@ -93,7 +93,7 @@ def arcface_matrix() -> np.ndarray:
 
 def pose_thumbnails(data: ClipSet) -> np.ndarray:
     """Pose of every stored crop as inference compares it, float32 [F, 72]."""
-    return np.stack([pose_thumbnail(crop) for crop in data.crops])
+    return np.stack([pose_thumbnail(crop) for crop in data.crops]) if data.poses is None else data.poses
 
 
 def jitter_matrix(random: np.random.Generator) -> np.ndarray:

@@ -114,7 +114,7 @@ def _reader(data: ClipSet, batches: Batches, output: Path, recipe: Recipe) -> Li
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training generator`."""
-    parser.add_argument("--data", type=Path, required=True, help="folder with talking/, faces/ and landmarks.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoints, log, prepared clips")
     add_run_arguments(parser)
     parser.add_argument("--init", type=Path, help="exported weights to start from (default: noise)")
