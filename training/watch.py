@@ -126,7 +126,8 @@ def _progress(step: int, steps: int) -> Iterator[Any]:
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[told]}"),
     )
-    written = [h for h in logging.getLogger().handlers if getattr(h, "stream", None) is sys.stderr]
+    terminal = sys.stderr
+    written = [h for h in logging.getLogger().handlers if getattr(h, "stream", None) is terminal]
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         bar.add_task("training", total=steps, completed=step, told="")
         for handler in written:  # through the bar, or each message would tear it
@@ -135,4 +136,4 @@ def _progress(step: int, steps: int) -> Iterator[Any]:
             yield bar
         finally:
             for handler in written:
-                handler.setStream(sys.__stderr__)  # type: ignore[attr-defined]
+                handler.setStream(terminal)  # type: ignore[attr-defined]

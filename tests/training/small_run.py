@@ -1,7 +1,7 @@
 """Runs on made-up people, as a program: for tests that need processes of their own.
 
-`python small_run.py generator FOLDER KEY=VALUE ...` trains in FOLDER/run as the command would; `KILL=N` ends the
-process with SIGKILL after step N.
+`python small_run.py generator FOLDER SECTION.KEY=VALUE ...` trains in FOLDER/run as the command would. `KILL=N` ends
+the last process with SIGKILL after step N, `TERM=N` asks it to end with SIGTERM.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ def write_still(folder: Path) -> None:
     (folder / "faces" / "manifest.csv").write_text(f"file,kind,kps5,identity\na.png,photo,{points},somebody\n")
 
 
-def killed_after(step: int, method: Any) -> Any:
+def interrupted(method: Any, step: int, number: signal.Signals) -> Any:
+    """A train_step after which the process, if it is the last one, gets a signal."""
+
     def train_step(self: Any, batch: Any) -> Any:
         losses = method(self, batch)
-        if self.step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.step == step and self.engine.index == self.engine.count - 1:
+            os.kill(os.getpid(), number)
         return losses
 
     return train_step
@@ -54,15 +56,17 @@ def killed_after(step: int, method: Any) -> Any:
 
 def main(kind: str, folder: Path, *changes: str) -> None:
     values = dict(change.split("=") for change in changes)
-    kill = int(values.pop("KILL", 0))
+    signals = {name: int(values.pop(name)) for name in ("KILL", "TERM") if name in values}
     recipe = load_recipe("debug", [f"{key}={value}" for key, value in values.items()])
     engine = launch("cpu", recipe.optim.precision)
-    module, frames = (generator, 12) if kind == "generator" else (syncnet, 60)
+    module: Any = {"generator": generator, "syncnet": syncnet}[kind]
     trainer_class = generator.Trainer if kind == "generator" else syncnet.SyncTrainer
-    if kill:
-        trainer_class.train_step = killed_after(kill, trainer_class.train_step)  # type: ignore[method-assign]
+    for name, step in signals.items():
+        wrapped = interrupted(trainer_class.train_step, step, signal.Signals[f"SIG{name}"])
+        trainer_class.train_step = wrapped  # type: ignore[method-assign]
+    frames = 12 if kind == "generator" else 60
     trainer = module.train(made_up_people(frames), folder, folder / "run", recipe, engine=engine, compiled=False)
-    trainer.save(folder / f"rank{engine.index}.pt")
+    trainer.save(folder / f"process{engine.index}.pt")
     engine.close()
 
 
