@@ -56,6 +56,7 @@ class Batch:
         source: [B, D] identity vectors.
         swapped: how many rows, counted from the end, carry another identity than the target's.
         kept: how many rows, counted from the start, are to keep their own face without being told whose it is.
+        dealt: (i, n): these are rows i, i + n, i + 2 n ... of the step's whole batch; (0, 1) is all of it.
         to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
         second: [B, E] the sources' vectors by the bank's second recogniser, if it has one.
     """
@@ -68,6 +69,14 @@ class Batch:
     to_arcface: Tensor
     second: Tensor | None = None
     kept: int = 0
+    dealt: tuple[int, int] = (0, 1)
+
+    def part(self, index: int, count: int) -> Batch:
+        """Every `count`-th row from row `index` on: each kind of rows keeps its place and its share."""
+        own: dict[str, Any] = {k: v[index::count] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        first, parts = self.dealt
+        kept, swapped = len(range(index, self.kept, count)), self.swapped // count
+        return replace(self, **own, kept=kept, swapped=swapped, dealt=(first + parts * index, parts * count))
 
     @property
     def given(self) -> Tensor:
@@ -171,27 +180,34 @@ class Batches:
         distance = np.abs(self.poses[candidates] - self.poses[clip.start + frame]).mean(1)
         return candidates[distance.argsort()[: max(1, len(candidates) // 4)]]
 
-    def __call__(self, step: int, size: int, swapped: int, kept: int = 0) -> Batch:
-        """The batch of a step: the first `kept` of `size` rows go without identity, the last `swapped` get another."""
+    def __call__(self, step: int, size: int, swapped: int, kept: int = 0, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of a step: the first `kept` of `size` rows go without identity, the last `swapped` get another.
+
+        `part` = (i, n) gives what `Batch.part(i, n)` of the whole would, without drawing the other rows' pictures.
+        """
         random = np.random.default_rng([self.seed, step])
         target, reference, source = [], [], []
         for row, pick in enumerate(random.choice(len(self.clips), size, p=self.weight)):
             clip = self.clips[pick]
             frame = int(random.integers(clip.frames))
             target.append(clip.start + frame)
-            shown = self.data.crops[self._reference_rows(clip, frame, random)]
-            reference.append(shown.mean(0).round().astype(np.uint8))
+            reference.append(self._reference_rows(clip, frame, random))
             draw = self.bank.own if row < size - swapped else self.bank.other
             source.append(draw(clip.identity, random))
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])
         colours = colour_change(random, size)
+        own = slice(part[0], None, part[1])
+        target, reference, source, jitter = target[own], reference[own], source[own], jitter[own]
+        colours = colours[0][own], colours[1][own]
         truth = recolour(sample(self.data.crops[target], jitter, self.px), *colours)
-        other = recolour(sample(np.stack(reference), jitter, self.px), *colours)
+        shown = [self.data.crops[rows].mean(0).round().astype(np.uint8) for rows in reference]
+        other = recolour(sample(np.stack(shown), jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
         mel = torch.from_numpy(self.data.windows[target])[:, None]
         second = None if self.bank.second is None else self.bank.second[source]
-        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second, kept)
+        vectors, kept = self.bank.vectors[source], len(range(part[0], kept, part[1]))
+        return Batch(crops, mel, truth, vectors, swapped // part[1], to_arcface, second, kept, part)
 
 
 def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ NEEDED_DISK = 10 * GIB  # prepared crops of an hour at 96 px, and checkpoints
 # (mean, deviation, [0, 0], [40, 40], [79, 80], [10, 0]) of the mel of one second of noise, model-spec 3.10
 MEL_GOLDEN = (0.183218, 0.701925, -0.699969, 0.327803, 1.016951, 0.001163)
 PACKAGES = ("torch", "torchaudio", "numpy", "opencv-python", "av", "onnx", "onnxruntime", "insightface")
+FABRIC = "lightning-fabric"
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,15 @@ class Finding:
 
 
 def check_versions() -> Finding:
-    """Python and the packages; only torch and PyAV are needed, the others have a way round."""
+    """Python and the packages; only torch, PyAV and lightning-fabric are needed, the others have a way round."""
     versions = []
-    for name in PACKAGES:
+    for name in (*PACKAGES, FABRIC):
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} absent")
-    return Finding(f"Python {platform.python_version()}, {', '.join(versions)}")
+    remedy = f'pip install "{FABRIC}>=2.6.6"' if f"{FABRIC} absent" in versions else ""
+    return Finding(f"Python {platform.python_version()}, {', '.join(versions)}", remedy)
 
 
 def check_device(name: str) -> Finding:

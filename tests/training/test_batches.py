@@ -8,6 +8,7 @@ from models.networks.wavsyncswap import mask_lower_half
 from models.references import DISTANCE
 from training.batches import Batches, aligned_faces, arcface_matrix, colour_change, pose_thumbnails, recolour
 from training.clips import MARGIN
+from training.losses import recoloured
 
 
 def test_a_batch_depends_on_seed_and_step_only(clip_set, bank):
@@ -105,3 +106,25 @@ def test_aligned_faces_are_the_same_with_and_without_jitter(clip_set, bank):
     slope = torch.diff(aligned[inner], dim=2).mean((1, 2, 3)) / torch.diff(direct[inner], dim=2).mean((1, 2, 3))
     gain = torch.diff(aligned[inner], dim=3).mean((1, 2, 3)) / torch.diff(direct[inner], dim=3).mean((1, 2, 3))
     assert torch.allclose(slope, gain, rtol=0.05)  # colour gain may differ, direction and scale may not
+
+
+def test_dealt_rows_are_those_of_the_whole_batch_kind_by_kind(clip_set, bank):
+    batches = Batches(clip_set, clip_set.of("train"), bank, 96, 0)
+    whole = batches(3, 12, 4, 3)
+    for index in range(2):
+        drawn, cut = batches(3, 12, 4, 3, (index, 2)), whole.part(index, 2)
+        for name in ("crops", "mel", "truth", "source", "to_arcface", "second"):
+            assert torch.equal(getattr(drawn, name), getattr(whole, name)[index::2]), name
+            assert torch.equal(getattr(cut, name), getattr(whole, name)[index::2]), name
+        assert (
+            (drawn.swapped, drawn.kept, drawn.dealt) == (cut.swapped, cut.kept, cut.dealt) == (2, 2 - index, (index, 2))
+        )
+        assert torch.equal(drawn.given, whole.given[index::2])
+    again = whole.part(1, 2).part(1, 3)
+    assert again.dealt == (3, 6)
+    assert torch.equal(again.truth, whole.truth[3::6])
+
+
+def test_a_dealt_face_gets_the_colour_of_the_whole_batch():
+    faces = torch.rand(6, 3, 112, 112)
+    assert torch.equal(recoloured(faces[1::3], 5, (1, 3)), recoloured(faces, 5)[1::3])
