@@ -62,13 +62,13 @@ def describe(recipe: Recipe, data: Path) -> str:
     parameters = sum(p.numel() for p in network.parameters())
     macs = multiply_adds(network, pair, mel, identity)
     state = 4 * 4 * parameters  # weights, gradients, two moments of Adam, in float32
-    activations = _activation_bytes(network, pair, mel, identity) * schedule.batch
+    activations = _activation_bytes(network, pair, mel, identity) * schedule.batch // schedule.accumulate
     return "\n".join(
         [
             to_toml(recipe),
             f"generator: {parameters / 1e6:.2f} M parameters, {macs / 1e9:.2f} GMACs a frame",
             f"memory: about {(state + activations) / 2**30:.1f} GiB for the generator's weights, its optimiser and the "
-            "activations of a batch; the networks of the losses come on top",
+            "activations of a batch (of one of its parts) in one process; the networks of the losses come on top",
             f"samples: {schedule.steps * schedule.batch:,} in {schedule.steps:,} steps of {schedule.batch}",
             f"data: {data_found(data)}",
         ]
