@@ -1,11 +1,17 @@
 """Batches for the generator: target, reference, mel window and source identity, augmented alike.
 
 A batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would have seen.
+
+Rows are of three kinds, in this order: kept (no identity is given), own (the target's identity) and swapped (somebody
+else's). Every kind begins with its windows of five consecutive frames, which the sync expert judges; the rest of its
+rows are single frames. Rows of silence are taken from the single frames.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +19,16 @@ import torch
 from torch import Tensor
 
 from models import geometry
+from models.audio import MEL_SILENCE
+from models.networks.syncnet import FRAMES
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import DISTANCE, pose_thumbnail
 
 from .clips import MARGIN, Clip, ClipSet
+from .config import ScheduleConfig
+from .silence import resting_frames
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ class Batch:
         kept: how many rows, counted from the start, are to keep their own face without being told whose it is.
         to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
         second: [B, E] the sources' vectors by the bank's second recogniser, if it has one.
+        windows: how many windows of consecutive frames each kind of rows begins with, see `window_rows`.
     """
 
     crops: Tensor
@@ -68,6 +81,12 @@ class Batch:
     to_arcface: Tensor
     second: Tensor | None = None
     kept: int = 0
+    windows: int = 0
+
+    @property
+    def window_rows(self) -> Tensor:
+        """Rows of all windows, int64 [W, 5] on the CPU."""
+        return torch.from_numpy(window_rows(len(self.crops), self.swapped, self.kept, self.windows))
 
     @property
     def given(self) -> Tensor:
@@ -78,6 +97,17 @@ class Batch:
         """The same batch on a device."""
         moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
+
+
+def window_rows(size: int, swapped: int, kept: int, windows: int) -> np.ndarray:
+    """Which rows of a batch are windows of consecutive frames: row numbers int64 [W, 5], frame after frame.
+
+    Each kind that has rows begins with `windows` windows, time-major (spec A9): their first frames, then their second
+    ones, and so on. A window never mixes kinds.
+    """
+    kinds = ((0, kept), (kept, size - swapped), (size - swapped, size))
+    inner = np.arange(windows)[:, None] + windows * np.arange(FRAMES)
+    return np.concatenate([first + inner for first, end in kinds if end > first])
 
 
 def arcface_matrix() -> np.ndarray:
@@ -170,26 +200,84 @@ class Batches:
         distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
         return int(candidates[distance.argmin()])
 
-    def __call__(self, step: int, size: int, swapped: int, kept: int = 0) -> Batch:
-        """The batch of a step: the first `kept` of `size` rows go without identity, the last `swapped` get another."""
+    @cached_property
+    def _rest(self) -> list[tuple[Clip, np.ndarray]]:
+        """Clips in which somebody rests, and in which frames."""
+        frames = [(clip, resting_frames(self.data, clip)) for clip in self.clips]
+        found = [(clip, where) for clip, where in frames if len(where)]
+        if not found:
+            log.warning("no clip has a silent stretch with closed lips: schedule.silent has no effect")
+        return found
+
+    def _at_rest(self, share: float, single: np.ndarray, random: np.random.Generator) -> dict[int, tuple[Clip, int]]:
+        """Clip and frame of the rows that show somebody silent: about `share` of the rows `single`."""
+        chosen = single[random.random(len(single)) < share]
+        if not len(chosen) or not self._rest:
+            return {}
+        picks = [self._rest[random.integers(len(self._rest))] for _ in chosen]
+        return {int(row): (clip, int(random.choice(frames))) for row, (clip, frames) in zip(chosen, picks, strict=True)}
+
+    def _mel(self, target: list[int], silent: list[int], random: np.random.Generator) -> Tensor:
+        """Mel windows [B, 1, 80, 16]; rows of silence are quietened, half of them to digital silence.
+
+        Recordings have a noise floor, and the gate of the nodes takes away any part of it.
+        """
+        mel = torch.from_numpy(self.data.windows[target])[:, None]
+        left = torch.from_numpy(np.maximum(0, random.uniform(-1, 1, (len(silent), 1, 1, 1)))).float()
+        mel[silent] = MEL_SILENCE + (mel[silent] - MEL_SILENCE) * left
+        return mel
+
+    def of(self, step: int, schedule: ScheduleConfig) -> Batch:
+        """The batch of a step of a run."""
+        return self(step, schedule.batch, schedule.swapped, schedule.kept, schedule.windows, schedule.silent)
+
+    def __call__(
+        self, step: int, size: int, swapped: int, kept: int = 0, windows: int = 0, silent: float = 0.0
+    ) -> Batch:
+        """The batch of a step.
+
+        Args:
+            step: which one.
+            size: rows.
+            swapped: this many, the last ones, get another identity.
+            kept: this many, the first ones, go without identity.
+            windows: windows of five frames in each kind of rows, see `window_rows`. The frames of one share source,
+                shift and colour; each has its own reference.
+            silent: share of the single rows in which nobody speaks, lips closed; 0 where the clips have no such frames.
+        """
         random = np.random.default_rng([self.seed, step])
-        target, reference, source = [], [], []
-        for row, pick in enumerate(random.choice(len(self.clips), size, p=self.weight)):
-            clip = self.clips[pick]
-            frame = int(random.integers(clip.frames))
+        hush = np.random.default_rng([self.seed, step, 1])  # of its own: without silence batches stay what they are
+        rows = window_rows(size, swapped, kept, windows)
+        lead = np.arange(size)  # the row that a row takes its clip, source, shift and colour from
+        lead[rows] = rows[:, :1]
+        reach = np.bincount(lead, minlength=size)  # frames that begin here: 5, 1, or 0 inside a window
+        resting = self._at_rest(silent, np.flatnonzero(reach == 1), hush)
+        picks = random.choice(len(self.clips), size, p=self.weight)
+        frames: list[int] = []
+        source: list[int] = []
+        target, reference = [], []
+        for row, first in enumerate(lead.tolist()):
+            clip = self.clips[picks[first]]
+            if row in resting:
+                clip, frame = resting[row]
+            elif first == row:
+                frame = int(random.integers(clip.frames - reach[row] + 1))
+            else:
+                frame = frames[first] + (row - first) // windows
+            frames.append(frame)
             target.append(clip.start + frame)
             reference.append(clip.start + self._reference(clip, frame, random))
             draw = self.bank.own if row < size - swapped else self.bank.other
-            source.append(draw(clip.identity, random))
-        jitter = np.stack([jitter_matrix(random) for _ in range(size)])
-        colours = colour_change(random, size)
+            source.append(draw(clip.identity, random) if first == row else source[first])
+        jitter = np.stack([jitter_matrix(random) for _ in range(size)])[lead]
+        colours = [part[lead] for part in colour_change(random, size)]
         truth = recolour(sample(self.data.crops[target], jitter, self.px), *colours)
         other = recolour(sample(self.data.crops[reference], jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
-        mel = torch.from_numpy(self.data.windows[target])[:, None]
+        mel = self._mel(target, list(resting), hush)
         second = None if self.bank.second is None else self.bank.second[source]
-        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second, kept)
+        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second, kept, windows)
 
 
 def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ class ScheduleConfig:
     kept: int = 0  # rows without an identity vector: they teach to keep the target's own face
     save_every: int = 250
     seed: int = 0
+    windows: int = 0  # windows of 5 consecutive frames in each kind of rows (kept, own, swapped), for the sync loss
+    silent: float = 0.0  # share of the single rows in which nobody speaks, lips closed
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Recipe:
             ValueError: names every fault at once.
         """
         model, schedule, optim = self.model, self.schedule, self.optim
+        own = schedule.batch - schedule.swapped - schedule.kept
         rules = {
             f"model.width is one of {', '.join(sorted(PRESETS))}": model.width in PRESETS,
             f"model.px is one of {', '.join(map(str, SIZES))}": model.px in SIZES,
@@ -122,6 +125,10 @@ class Recipe:
             "schedule.tower_steps and reader_steps are at least 1": min(
                 schedule.tower_steps, schedule.reader_steps
             ) >= 1,
+            "every kind of rows of a batch has 5 rows for each of schedule.windows": 0 <= schedule.windows <= min(
+                (rows for rows in (schedule.swapped, schedule.kept, own) if rows > 0), default=0
+            ) // 5,
+            "schedule.silent lies between 0 and 1": 0 <= schedule.silent <= 1,
             "optim.lr and discriminator_lr lie above 0 and below 1": all(
                 0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
             ),

@@ -72,7 +72,7 @@ def train(
     with stop_requested() as stop, (output / "log.jsonl").open("a") as lines:
         clock = Clock(trainer.step)
         while trainer.step < schedule.steps and not stop.is_set():
-            batch = clock.waited(lambda: batches(trainer.step, schedule.batch, schedule.swapped, schedule.kept))
+            batch = clock.waited(lambda: batches.of(trainer.step, schedule))
             losses = trainer.train_step(batch)
             if trainer.step % LOG_EVERY == 0 or trainer.step == schedule.steps:
                 lines.write(json.dumps({"step": trainer.step, **clock.rates(trainer.step, schedule.batch), **losses}))

@@ -46,6 +46,8 @@ def test_changes_reach_their_place_with_their_type():
         ("schedule.swapped=32", "schedule.batch is larger than schedule.swapped"),
         ("schedule.gan_start=5000", "gan_start lies between 0 and schedule.steps"),
         ("optim.precision=fp8", "optim.precision is bf16 or fp32"),
+        ("schedule.windows=3", "has 5 rows for each of schedule.windows"),
+        ("schedule.silent=1.5", "schedule.silent lies between 0 and 1"),
         ("loss.l1=-1", "loss weights are not negative"),
     ],
 )
