@@ -75,6 +75,15 @@ class LossConfig:
     lips: float = 1.0  # what a frozen lip reader sees in the generated and in the true mouth, swapped rows too
     feature_matching: float = 5.0
     adversarial: float = 1.0
+    sync: float = 0.0  # -log of the sync expert's probability over schedule.windows, all kinds of rows; the paper: 1
+    expert: str = ""  # the expert's file: syncnet.pt of a run, its export, or lipsync_expert.pth
+    # The gate before it (spec 5.1): opens when held-out windows get below sync_gate, or below sync_ratio times what the
+    # expert says of their true frames. No loss is above 16.2, so a larger sync_gate opens it at once.
+    sync_gate: float = 0.75
+    sync_ratio: float = 1.5
+    sync_start: int = 0  # step from which the gate is looked at
+    sync_every: int = 250  # steps from one look to the next
+    sync_ramp: int = 5000  # steps from the opening to the whole weight
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Recipe:
         Raises:
             ValueError: names every fault at once.
         """
-        model, schedule, optim = self.model, self.schedule, self.optim
+        model, schedule, optim, loss = self.model, self.schedule, self.optim, self.loss
         own = schedule.batch - schedule.swapped - schedule.kept
         rules = {
             f"model.width is one of {', '.join(sorted(PRESETS))}": model.width in PRESETS,
@@ -138,7 +147,12 @@ class Recipe:
                 min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
                 and self.syncnet.windows > 1
             ),
-            "loss weights are not negative": all(getattr(self.loss, f.name) >= 0 for f in fields(self.loss)),
+            "loss weights and gates are not negative": all(
+                value >= 0 for value in vars(loss).values() if not isinstance(value, str)
+            ),
+            "loss.sync goes with loss.expert, schedule.windows of at least 1 and loss.sync_every of at least 1": (
+                not loss.sync or (bool(loss.expert) and schedule.windows >= 1 and loss.sync_every >= 1)
+            ),
             "loss.identity_rows is at least loss.second_rows": self.loss.identity_rows >= self.loss.second_rows,
         }  # fmt: skip
         broken = [rule for rule, kept in rules.items() if not kept]

@@ -48,7 +48,8 @@ def test_changes_reach_their_place_with_their_type():
         ("optim.precision=fp8", "optim.precision is bf16 or fp32"),
         ("schedule.windows=3", "has 5 rows for each of schedule.windows"),
         ("schedule.silent=1.5", "schedule.silent lies between 0 and 1"),
-        ("loss.l1=-1", "loss weights are not negative"),
+        ("loss.sync=1", "loss.sync goes with loss.expert, schedule.windows"),
+        ("loss.l1=-1", "loss weights and gates are not negative"),
     ],
 )
 def test_a_wrong_change_is_one_clear_error(change, message):
