@@ -26,6 +26,7 @@ from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
 from .plan import describe
 from .second_recogniser import second_recogniser
 from .sources import source_bank
+from .sync_loss import expert_of, sync_loss_of
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def train(
     schedule = recipe.schedule
     batches = Batches(data, data.of("train", generated=True), bank, recipe.model.px, schedule.seed)
     reader = _reader(data, batches, output, recipe)
-    trainer = Trainer(recipe, _tower(data, output, recipe), recogniser, reader, second, device, compiled)
+    sync = sync_loss_of(recipe, data, recogniser, torch.device(device))
+    trainer = Trainer(recipe, _tower(data, output, recipe), recogniser, reader, second, device, compiled, sync)
     checkpoint = output / "last.pt"
     if checkpoint.exists():
         trainer.restore(checkpoint)
@@ -127,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(recipe, args.data))
         return 0
+    expert_of(recipe)  # a missing file is told before any work
     data = load_clips(args.data, args.output / "clips", recipe.model.px)
     trainer = train(data, args.data, args.output, recipe, args.init, args.device, not args.no_compile)
     if trainer.step < recipe.schedule.steps:

@@ -21,6 +21,7 @@ from .config import Recipe
 from .lip_reader import LipReader
 from .losses import GeneratorLosses, critic_loss
 from .second_recogniser import MobileFaceNet
+from .sync_loss import SyncLoss
 
 log = logging.getLogger(__name__)
 HEAD_START = 100  # steps the critic learns before the generator listens to it
@@ -44,6 +45,7 @@ class Trainer:
         second: MobileFaceNet | None = None,
         device: str = "cpu",
         compiled: bool = True,
+        sync: SyncLoss | None = None,
     ) -> None:
         torch.manual_seed(recipe.schedule.seed)
         model, optim = recipe.model, recipe.optim
@@ -59,6 +61,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(learnt, optim.lr, (0.5, 0.999))
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), optim.discriminator_lr, (0.5, 0.999))
         self.losses = GeneratorLosses(recipe.loss, model.px, recogniser, reader, second, self.device, compiled)
+        self.sync = sync
         self.run_net = torch.compile(self.net) if compiled else self.net
         self.run_critic = torch.compile(self.critic) if compiled else self.critic
 
@@ -76,6 +79,8 @@ class Trainer:
         batch = batch.to(self.device)
         adversarial = self.step >= schedule.gan_start
         self._set_rate()
+        if self.sync:
+            self.sync.look(self.net, self.step, self.precise())
         self.net.train()
         self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
         with self.precise():
@@ -85,6 +90,8 @@ class Trainer:
             **self.losses.identity(batch, generated, self.step, self.precise()),
             **self.losses.lips(batch, generated, self.precise()),
         }
+        if self.sync:
+            losses.update(self.sync(batch, generated, self.step, self.precise()))
         if adversarial:
             losses.update(self.losses.realism(self.run_critic, batch, generated, self.precise()))
         self.optimizer.zero_grad(set_to_none=True)
@@ -163,7 +170,9 @@ class Trainer:
             "critic_opt": self.critic_optimizer,
         }
         state = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({**state, "average": self.average, "step": self.step, "recipe": asdict(self.recipe)}, f"{path}.tmp")
+        opened = self.sync.opened if self.sync else None
+        state |= {"average": self.average, "step": self.step, "recipe": asdict(self.recipe), "sync_opened": opened}
+        torch.save(state, f"{path}.tmp")
         os.replace(f"{path}.tmp", path)
 
     def restore(self, path: Path) -> None:
@@ -189,3 +198,5 @@ class Trainer:
         self.optimizer.load_state_dict(state["opt"])
         self.critic_optimizer.load_state_dict(state["critic_opt"])
         self.average, self.step = state["average"], state["step"]
+        if self.sync:
+            self.sync.opened = state.get("sync_opened")
