@@ -21,6 +21,7 @@ from .audio_tower import pretrain
 from .batches import Batches
 from .clips import ClipSet, load_clips
 from .config import Recipe, load_recipe, to_toml
+from .leak import leaks
 from .lip_reader import LipReader, load_reader, pretrain_reader
 from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
 from .plan import describe
@@ -75,14 +76,16 @@ def train(
         clock = Clock(trainer.step)
         while trainer.step < schedule.steps and not stop.is_set():
             batch = clock.waited(lambda: batches.of(trainer.step, schedule))
-            losses = trainer.train_step(batch)
-            if trainer.step % LOG_EVERY == 0 or trainer.step == schedule.steps:
-                lines.write(json.dumps({"step": trainer.step, **clock.rates(trainer.step, schedule.batch), **losses}))
+            entry = trainer.train_step(batch)
+            saving = trainer.step % schedule.save_every == 0
+            if saving:
+                trainer.save(checkpoint)
+                entry |= {f"leak_{name}": value for name, value in leaks(trainer.averaged(), batch).items()}
+                log.info("step %d saved, %s", trainer.step, clock.rates(trainer.step, schedule.batch))
+            if saving or trainer.step % LOG_EVERY == 0 or trainer.step == schedule.steps:
+                lines.write(json.dumps({"step": trainer.step, **clock.rates(trainer.step, schedule.batch), **entry}))
                 lines.write("\n")
                 lines.flush()
-            if trainer.step % schedule.save_every == 0:
-                trainer.save(checkpoint)
-                log.info("step %d saved, %s", trainer.step, clock.rates(trainer.step, schedule.batch))
         trainer.save(checkpoint)
     return trainer
 
