@@ -97,6 +97,8 @@ class SyncConfig:
     lr: float = 5e-4
     temperature: float = 0.07
     measure_every: int = 100
+    teacher: str = ""  # file of a frozen expert whose cosines are learnt beside the data; "" = none
+    distillation: float = 10.0  # weight of that; squared differences of cosines are small
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ class Recipe:
             "syncnet.steps, clips, measure_every and temperature lie above 0, windows above 1": (
                 min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
                 and self.syncnet.windows > 1
+            ),
+            "syncnet.distillation is not negative, and above 0 with syncnet.teacher": (
+                self.syncnet.distillation >= 0 and (not self.syncnet.teacher or self.syncnet.distillation > 0)
             ),
             "loss weights and gates are not negative": all(
                 value >= 0 for value in vars(loss).values() if not isinstance(value, str)

@@ -27,7 +27,9 @@ from .audio_tower import augment_mel
 from .clips import Clip, ClipSet, load_clips
 from .config import Recipe, load_recipe, to_toml
 from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
+from .sync_loss import load_expert
 from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, starts
+from .teacher import Teacher, distillation_loss
 
 log = logging.getLogger(__name__)
 LAGS = 15  # frames to each side in which the offset of a clip is looked for
@@ -90,6 +92,8 @@ class SyncTrainer:
         self.expert = SyncNetExpert().to(self.device)
         self.heads = nn.ModuleList([nn.Linear(512, 14), nn.Linear(512, 14)]).to(self.device)
         everything = [*self.expert.parameters(), *self.heads.parameters()]
+        teacher = recipe.syncnet.teacher
+        self.teacher = Teacher(Path(teacher), self.device) if teacher else None
         self.optimizer = torch.optim.AdamW(everything, recipe.syncnet.lr, weight_decay=0.05)
         faster: Any = torch.compile if compiled else lambda module: module
         self.audio, self.face = faster(self.expert.audio_encoder), faster(self.expert.face_encoder)
@@ -119,6 +123,9 @@ class SyncTrainer:
             audio, face = functional.normalize(audio, dim=1), functional.normalize(face, dim=1)
             losses["contrastive"] = contrastive_loss(audio, face, negative, config.temperature)
             losses["probability"] = probability_loss(audio, face, negative)
+            if self.teacher:
+                cosines = self.teacher.cosines(batch.mel.to(self.device), faces)
+                losses["distillation"] = config.distillation * distillation_loss(audio, face, cosines)
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -151,14 +158,27 @@ class SyncTrainer:
         self.step = state["step"]
 
 
-def train(data: ClipSet, output: Path, recipe: Recipe, device: str = "cpu", compiled: bool = True) -> SyncTrainer:
-    """Train to the recipe's last step, resuming when `output` holds syncnet.pt; metrics on the val clips on the way."""
+def train(
+    data: ClipSet,
+    output: Path,
+    recipe: Recipe,
+    device: str = "cpu",
+    compiled: bool = True,
+    init: Path | None = None,
+) -> SyncTrainer:
+    """Train to the recipe's last step, resuming when `output` holds syncnet.pt; metrics on the val clips on the way.
+
+    `init` names an expert to start from instead of noise; it is ignored when a run is resumed.
+    """
     output.mkdir(parents=True, exist_ok=True)
     config = recipe.syncnet
     trainer, checkpoint = SyncTrainer(recipe, device, compiled), output / "syncnet.pt"
     if checkpoint.exists():
         trainer.restore(checkpoint)
         log.info("resumed at step %d", trainer.step)
+    elif init:
+        trainer.expert.load_state_dict(load_expert(init).state_dict())
+        log.info("started from the expert in %s, all of it", init.name)
     batches = SyncBatches(data, data.of("train", generated=True), recipe.schedule.seed)
     (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     with stop_requested() as stop, (output / "syncnet.jsonl").open("a") as lines:
@@ -167,7 +187,7 @@ def train(data: ClipSet, output: Path, recipe: Recipe, device: str = "cpu", comp
             losses = trainer.train_step(clock.waited(lambda: batches(trainer.step, config.clips, config.windows)))
             last = trainer.step == config.steps
             entry: dict[str, float] = {}
-            if trainer.step % config.measure_every == 0 or last:
+            if trainer.step % config.measure_every == 0 or trainer.step == 1 or last:
                 numbers = measure(trainer.expert.eval(), data, data.of("val"))
                 entry = {f"val_{name}": round(value, 4) for name, value in numbers.items()}
                 trainer.save(checkpoint)
@@ -186,13 +206,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/ and landmarks.npz")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoint, log, prepared clips")
     add_run_arguments(parser)
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="expert to start from, such as lipsync_expert.pth (default: noise)"
+    )
+    parser.add_argument(
+        "--teacher", metavar="FILE", help="frozen expert to learn from beside the data: sets syncnet.teacher"
+    )
+    parser.add_argument(
+        "--sanity", action="store_true", help="only see whether 32 windows of 8 clips can be learnt by heart; minutes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or go on training."""
-    recipe = load_recipe(args.recipe, args.set)
+    """Train, or go on training; with --sanity status 1 says that the check failed."""
+    teacher = [f"syncnet.teacher={json.dumps(args.teacher)}"] if args.teacher else []
+    recipe = load_recipe(args.recipe, [*args.set, *teacher])
+    for file in filter(None, (recipe.syncnet.teacher, args.init)):
+        load_expert(Path(file))  # what is wrong with it is told before any work
     data = load_clips(args.data, args.output / "clips")
-    trainer = train(data, args.output, recipe, args.device, not args.no_compile)
+    if args.sanity:
+        from .sync_sanity import check
+
+        verdict = check(data, recipe, args.device, not args.no_compile)
+        print(verdict)
+        return 0 if verdict.passed else 1
+    trainer = train(data, args.output, recipe, args.device, not args.no_compile, args.init)
     done = trainer.step >= recipe.syncnet.steps
     print(f"{'Done' if done else 'Stopped and saved'} after step {trainer.step}: {args.output}/syncnet.pt")
     return 0
