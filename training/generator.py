@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from .second_recogniser import second_recogniser
 from .sources import source_bank
 from .sync_loss import expert_of, sync_loss_of
 from .trainer import Trainer
+from .warm_start import recognise
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def train(
     folder: Path,
     output: Path,
     recipe: Recipe,
-    init: Path | None = None,
+    init: Sequence[Path] = (),
     device: str = "cpu",
     compiled: bool = True,
 ) -> Trainer:
@@ -49,7 +51,8 @@ def train(
         folder: data folder with faces/ and, if there is a second recogniser, weights/.
         output: run folder; gets recipe.toml, log.jsonl, last.pt and the pre-trained parts.
         recipe: what to do.
-        init: exported weights to start from instead of noise; ignored when a run is resumed.
+        init: weights to start from instead of noise, one after the other, see `warm_start`; ignored when a run is
+            resumed.
         device: where to train.
         compiled: use torch.compile; a minute at the start, a quarter faster after.
 
@@ -68,9 +71,9 @@ def train(
     if checkpoint.exists():
         trainer.restore(checkpoint)
         log.info("resumed at step %d", trainer.step)
-    elif init:
-        trainer.start_from(init)
-        log.info("started from %s", init)
+    else:
+        for path in init:
+            log.info("%s", trainer.start_from(path))
     (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     with stop_requested() as stop, (output / "log.jsonl").open("a") as lines:
         clock = Clock(trainer.step)
@@ -122,7 +125,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/, faces/ and landmarks.npz")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoints, log, prepared clips")
     add_run_arguments(parser)
-    parser.add_argument("--init", type=Path, help="exported weights to start from (default: noise)")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="weights to start from: exported ones, or what fits of wav2lip.pth, a SimSwap generator or "
+        "lipsync_expert.pth; repeatable (default: noise)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the whole recipe, sizes and data; do nothing")
 
 
@@ -132,7 +143,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(recipe, args.data))
         return 0
-    expert_of(recipe)  # a missing file is told before any work
+    expert_of(recipe)  # what is wrong with a file is told before any work
+    for path in args.init:
+        recognise(path)
     data = load_clips(args.data, args.output / "clips", recipe.model.px)
     trainer = train(data, args.data, args.output, recipe, args.init, args.device, not args.no_compile)
     if trainer.step < recipe.schedule.steps:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoints import load_into, load_weights
 from models.identity import Recogniser
 from models.networks.patchgan import MultiScalePatchGAN
 from models.networks.wavsyncswap import WavSyncSwap
@@ -22,6 +21,7 @@ from .lip_reader import LipReader
 from .losses import GeneratorLosses, critic_loss
 from .second_recogniser import MobileFaceNet
 from .sync_loss import SyncLoss
+from .warm_start import warm_start
 
 log = logging.getLogger(__name__)
 HEAD_START = 100  # steps the critic learns before the generator listens to it
@@ -140,26 +140,18 @@ class Trainer:
         net.load_state_dict(self.average)
         return net.eval()
 
-    def start_from(self, path: Path) -> None:
-        """Take the networks' weights, audio tower included, from an exported file of the same layout.
+    def start_from(self, path: Path) -> str:
+        """Take what fits from a weights file; the audio tower, replaced or not, stays frozen.
 
-        Weights of a network without `blend` fit one that has it: it then starts by drawing nearly everything. Nor need
-        they have a `keep` passage: it starts closed.
+        Returns:
+            A table of what was loaded, see `warm_start`.
 
         Raises:
-            ValueError: the file belongs to another layout.
+            ValueError: as `warm_start`.
         """
-        state, _ = load_weights(path)
-        state = {key: value.float() for key, value in state.items()}
-        weight, bias = (f"output_block.2.{name}" for name in ("weight", "bias"))
-        if self.recipe.model.blend and len(state.get(weight, ())) == 3:
-            state[weight] = torch.cat([state[weight], torch.zeros_like(state[weight][:1])])
-            state[bias] = torch.cat([state[bias], torch.tensor([2.0])])  # sigmoid(2) = 0.88
-        for name, value in self.net.state_dict().items():
-            if ".passage." in name:
-                state.setdefault(name, torch.zeros_like(value))
-        load_into(self.net, state, path.name)
+        table = warm_start(self.net, path)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        return table
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a half-written one never replaces a whole one."""
