@@ -1,7 +1,8 @@
-"""Which picture shows the generator what the lower face looks like: an earlier frame in nearly the same pose.
+"""Which picture shows the generator what the lower face looks like: the mean of earlier frames in nearly the same pose.
 
 With the frame itself as reference the lips keep following the old mouth; with one fixed frame the pose is wrong as soon
-as the head moves. In training the reference is at least five frames away (spec A11), and so it is here.
+as the head moves. A mean of several frames shows the face and no particular mouth, and changes without jumps. In
+training references are at least five frames away (spec A11), and so they are here.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 DISTANCE = 5  # frames, at least, between a frame and its reference: their 200 ms of sound do not overlap
-CAPACITY = 64  # pictures kept: enough for the poses of a head, and memory that does not grow with the clip
-NOVEL = 1.0  # grey levels: poses nearer than this to one that is kept are not kept too
-GAIN = 1.5  # grey levels: another picture must be nearer by this, since each change is a small jump in the result
+CAPACITY = 64  # poses kept: enough for a head, and memory that does not grow with the clip
+NOVEL = 1.0  # grey levels: a pose nearer than this to one that is kept adds to its mean picture
+LASTING = 8  # frames after which a mean picture forgets
+NEAREST = 4  # poses that make a reference
 
 
 def pose_thumbnail(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -31,23 +33,33 @@ def pose_thumbnail(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @dataclass
-class _Kept:
+class _Pose:
+    """A pose, the mean picture [S, S, 3] of `count` frames in it, and the number of the last of these."""
+
+    thumbnail: NDArray[np.float32]
+    picture: NDArray[np.float32]
     frame: int
-    crop: NDArray[np.uint8]
-    pose: NDArray[np.float32]
+    count: int = 1
+
+    def add(self, frame: int, crop: NDArray[np.uint8]) -> None:
+        self.count = min(self.count + 1, LASTING)
+        self.picture += (crop - self.picture) / self.count
+        self.frame = frame
+
+    def distance(self, thumbnail: NDArray[np.float32]) -> float:
+        return float(np.abs(self.thumbnail - thumbnail).mean())
 
 
 @dataclass
 class References:
-    """Chooses references in one pass over a clip, frame after frame; what comes in one call or in many is the same.
+    """Makes references in one pass over a clip, frame after frame; what comes in one call or in many is the same.
 
     A shot begins anew. The first frames of a shot, which have nothing earlier, are their own reference.
     """
 
     _shot: int | None = None
-    _kept: list[_Kept] = field(default_factory=list)
-    _waiting: list[_Kept] = field(default_factory=list)  # too near in time to be used yet
-    _current: _Kept | None = None
+    _kept: list[_Pose] = field(default_factory=list)
+    _waiting: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)  # too near in time to be used yet
 
     def choose(
         self, crops: NDArray[np.uint8], frames: NDArray[np.integer], shots: NDArray[np.integer]
@@ -65,36 +77,32 @@ class References:
         chosen = np.empty_like(crops)
         for i, (crop, frame, shot) in enumerate(zip(crops, frames.tolist(), shots.tolist(), strict=True)):
             if shot != self._shot:
-                self._shot, self._kept, self._waiting, self._current = shot, [], [], None
-            pose = pose_thumbnail(crop)
+                self._shot, self._kept, self._waiting = shot, [], []
             self._admit(frame)
-            self._current = self._nearest(frame, pose)
-            chosen[i] = crop if self._current is None else self._current.crop
-            if all(frame != waiting.frame for waiting in self._waiting):  # a still is one frame again and again
-                self._waiting.append(_Kept(frame, crop.copy(), pose))
+            chosen[i] = self._mean_of_nearest(frame, crop)
+            if all(frame != number for number, _ in self._waiting):  # a still is one frame again and again
+                self._waiting.append((frame, crop.copy()))
         return chosen
 
     def _admit(self, frame: int) -> None:
-        """Keep what has become old enough and shows a new pose."""
-        while self._waiting and abs(frame - self._waiting[0].frame) >= DISTANCE:
-            picture = self._waiting.pop(0)
-            if all(_between(picture.pose, kept.pose) > NOVEL for kept in self._kept):
-                self._kept = [*self._kept, picture][-CAPACITY:]
+        """Use what has become old enough."""
+        while self._waiting and abs(frame - self._waiting[0][0]) >= DISTANCE:
+            number, crop = self._waiting.pop(0)
+            thumbnail = pose_thumbnail(crop)
+            nearest = min(self._kept, key=lambda pose: pose.distance(thumbnail), default=None)
+            if nearest is not None and nearest.distance(thumbnail) <= NOVEL:
+                nearest.add(number, crop)
+            else:
+                self._kept = [*self._kept, _Pose(thumbnail, crop.astype(np.float32), number)][-CAPACITY:]
 
-    def _nearest(self, frame: int, pose: NDArray[np.float32]) -> _Kept | None:
-        """The kept picture nearest in pose and far enough in time; the current one unless that is clearly nearer."""
-        allowed = [kept for kept in self._kept if abs(frame - kept.frame) >= DISTANCE]
+    def _mean_of_nearest(self, frame: int, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        allowed = [pose for pose in self._kept if abs(frame - pose.frame) >= DISTANCE]
         if not allowed:
-            return None
-        best = min(allowed, key=lambda kept: _between(pose, kept.pose))
-        current = self._current
-        if current is None or abs(frame - current.frame) < DISTANCE:
-            return best
-        return best if _between(pose, best.pose) < _between(pose, current.pose) - GAIN else current
-
-
-def _between(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return float(np.abs(a - b).mean())
+            return crop
+        thumbnail = pose_thumbnail(crop)
+        nearest = sorted(allowed, key=lambda pose: pose.distance(thumbnail))[:NEAREST]
+        mean: NDArray[np.uint8] = np.mean([pose.picture for pose in nearest], 0).round().astype(np.uint8)
+        return mean
 
 
 def shot_numbers(cuts: tuple[int, ...], frames: NDArray[np.integer]) -> NDArray[np.int64]:

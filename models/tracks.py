@@ -109,6 +109,10 @@ class FaceTracker:
         shots = [self._frames[start:stop] for start, stop in self._shot_ranges()]
         return [join(without_false_alarms(link(shot, patience)), float(self.fps)) for shot in shots]
 
+    def follow(self, tracklet: Tracklet, smoothing: float = 0.5) -> FaceTrack:
+        """The track of one of the faces that `tracks` lists; absent in all other frames."""
+        return self._track(tracklet.sightings, smoothing)
+
     def select(self, selection: Selection, smoothing: float = 0.5) -> FaceTrack:
         """The track of one face.
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "infer": "video + face + speech -> the video with that face, lips in sync",
     "demo": "run the whole job on inputs that need no download",
     "doctor": "can this machine train? one line a check, and what to do",
+    "prepare": "any folder of videos -> data that the trainers read",
     "generator": "train the generator, or go on training it",
     "syncnet": "train the lip-sync expert, or go on training it",
     "judge": "measure a generator on the validation clips",
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return importlib.import_module(f"{__package__}.{args.command}").run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -68,6 +68,7 @@ class Batch:
         source: [B, D] identity vectors.
         swapped: how many rows, counted from the end, carry another identity than the target's.
         kept: how many rows, counted from the start, are to keep their own face without being told whose it is.
+        dealt: (i, n): these are rows i, i + n, i + 2 n ... of the step's whole batch; (0, 1) is all of it.
         to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
         second: [B, E] the sources' vectors by the bank's second recogniser, if it has one.
         windows: how many windows of consecutive frames each kind of rows begins with, see `window_rows`.
@@ -81,7 +82,16 @@ class Batch:
     to_arcface: Tensor
     second: Tensor | None = None
     kept: int = 0
+    dealt: tuple[int, int] = (0, 1)
     windows: int = 0
+
+    def part(self, index: int, count: int) -> Batch:
+        """Every `count`-th row from row `index` on: each kind of rows keeps its place and its share."""
+        own: dict[str, Any] = {k: v[index::count] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        first, parts = self.dealt
+        kept, swapped, windows = len(range(index, self.kept, count)), self.swapped // count, self.windows // count
+        dealt = first + parts * index, parts * count
+        return replace(self, **own, kept=kept, swapped=swapped, windows=windows, dealt=dealt)
 
     @property
     def window_rows(self) -> Tensor:
@@ -123,7 +133,7 @@ def arcface_matrix() -> np.ndarray:
 
 def pose_thumbnails(data: ClipSet) -> np.ndarray:
     """Pose of every stored crop as inference compares it, float32 [F, 72]."""
-    return np.stack([pose_thumbnail(crop) for crop in data.crops])
+    return np.stack([pose_thumbnail(crop) for crop in data.crops]) if data.poses is None else data.poses
 
 
 def jitter_matrix(random: np.random.Generator) -> np.ndarray:
@@ -190,15 +200,16 @@ class Batches:
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])
         return recolour(sample(self.data.crops[rows], jitter, self.px), *colours), rows
 
-    def _reference(self, clip: Clip, frame: int, random: np.random.Generator) -> int:
-        """A frame of the clip far enough from `frame`: of 1, 4, 16 or 64 random ones the nearest in pose.
+    def _reference_rows(self, clip: Clip, frame: int, random: np.random.Generator) -> np.ndarray:
+        """Frames far enough from `frame`: of 1, 4, 16 or 64 random ones the quarter nearest in pose.
 
-        One candidate teaches to turn a face; many stand for what inference can choose from a whole clip.
+        Their mean is the reference, as it is at inference, see `models.references`. One candidate teaches to turn a
+        face; many stand for what inference can choose from a whole clip.
         """
         far = np.flatnonzero(np.abs(np.arange(clip.frames) - frame) >= DISTANCE)
-        candidates = random.choice(far, random.choice([1, 4, 16, 64]))
-        distance = np.abs(self.poses[clip.start + candidates] - self.poses[clip.start + frame]).mean(1)
-        return int(candidates[distance.argmin()])
+        candidates = clip.start + random.choice(far, random.choice([1, 4, 16, 64]))
+        distance = np.abs(self.poses[candidates] - self.poses[clip.start + frame]).mean(1)
+        return candidates[distance.argsort()[: max(1, len(candidates) // 4)]]
 
     @cached_property
     def _rest(self) -> list[tuple[Clip, np.ndarray]]:
@@ -217,22 +228,45 @@ class Batches:
         picks = [self._rest[random.integers(len(self._rest))] for _ in chosen]
         return {int(row): (clip, int(random.choice(frames))) for row, (clip, frames) in zip(chosen, picks, strict=True)}
 
-    def _mel(self, target: list[int], silent: list[int], random: np.random.Generator) -> Tensor:
-        """Mel windows [B, 1, 80, 16]; rows of silence are quietened, half of them to digital silence.
+    def _rows(
+        self, swapped: int, lead: np.ndarray, resting: dict[int, tuple[Clip, int]], random: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Stored rows of the targets [B] and of their references, and places of the sources in the bank [B].
 
-        Recordings have a noise floor, and the gate of the nodes takes away any part of it.
+        `lead` is the row that each row takes its clip and source from; frames follow one another from there.
         """
-        mel = torch.from_numpy(self.data.windows[target])[:, None]
-        left = torch.from_numpy(np.maximum(0, random.uniform(-1, 1, (len(silent), 1, 1, 1)))).float()
-        mel[silent] = MEL_SILENCE + (mel[silent] - MEL_SILENCE) * left
-        return mel
+        size = len(lead)
+        picks = random.choice(len(self.clips), size, p=self.weight)
+        reach = np.bincount(lead, minlength=size)
+        frames, target, source = (np.zeros(size, int) for _ in range(3))
+        reference = []
+        for row, first in enumerate(lead.tolist()):
+            clip = self.clips[picks[first]]
+            if row in resting:
+                clip, frames[row] = resting[row]
+            elif first == row:
+                frames[row] = random.integers(clip.frames - reach[row] + 1)
+            else:
+                frames[row] = frames[first] + (lead[:row] == first).sum()
+            target[row] = clip.start + frames[row]
+            reference.append(self._reference_rows(clip, int(frames[row]), random))
+            draw = self.bank.own if row < size - swapped else self.bank.other
+            source[row] = draw(clip.identity, random) if first == row else source[first]
+        return target, reference, source
 
-    def of(self, step: int, schedule: ScheduleConfig) -> Batch:
+    def of(self, step: int, schedule: ScheduleConfig, part: tuple[int, int] = (0, 1)) -> Batch:
         """The batch of a step of a run."""
-        return self(step, schedule.batch, schedule.swapped, schedule.kept, schedule.windows, schedule.silent)
+        return self(step, schedule.batch, schedule.swapped, schedule.kept, part, schedule.windows, schedule.silent)
 
     def __call__(
-        self, step: int, size: int, swapped: int, kept: int = 0, windows: int = 0, silent: float = 0.0
+        self,
+        step: int,
+        size: int,
+        swapped: int,
+        kept: int = 0,
+        part: tuple[int, int] = (0, 1),
+        windows: int = 0,
+        silent: float = 0.0,
     ) -> Batch:
         """The batch of a step.
 
@@ -241,43 +275,42 @@ class Batches:
             size: rows.
             swapped: this many, the last ones, get another identity.
             kept: this many, the first ones, go without identity.
+            part: (i, n) gives what `Batch.part(i, n)` of the whole would, without drawing the other rows' pictures.
             windows: windows of five frames in each kind of rows, see `window_rows`. The frames of one share source,
                 shift and colour; each has its own reference.
             silent: share of the single rows in which nobody speaks, lips closed; 0 where the clips have no such frames.
+                Half of them hear digital silence, the others part of what was recorded, as behind the nodes' gate.
         """
         random = np.random.default_rng([self.seed, step])
         hush = np.random.default_rng([self.seed, step, 1])  # of its own: without silence batches stay what they are
         rows = window_rows(size, swapped, kept, windows)
-        lead = np.arange(size)  # the row that a row takes its clip, source, shift and colour from
+        lead = np.arange(size)
         lead[rows] = rows[:, :1]
-        reach = np.bincount(lead, minlength=size)  # frames that begin here: 5, 1, or 0 inside a window
-        resting = self._at_rest(silent, np.flatnonzero(reach == 1), hush)
-        picks = random.choice(len(self.clips), size, p=self.weight)
-        frames: list[int] = []
-        source: list[int] = []
-        target, reference = [], []
-        for row, first in enumerate(lead.tolist()):
-            clip = self.clips[picks[first]]
-            if row in resting:
-                clip, frame = resting[row]
-            elif first == row:
-                frame = int(random.integers(clip.frames - reach[row] + 1))
-            else:
-                frame = frames[first] + (row - first) // windows
-            frames.append(frame)
-            target.append(clip.start + frame)
-            reference.append(clip.start + self._reference(clip, frame, random))
-            draw = self.bank.own if row < size - swapped else self.bank.other
-            source.append(draw(clip.identity, random) if first == row else source[first])
+        resting = self._at_rest(silent, np.setdiff1d(lead, rows), hush)
+        loud = np.ones(size, np.float32)
+        loud[list(resting)] = np.maximum(0, hush.uniform(-1, 1, len(resting)))
+        target, reference, source = self._rows(swapped, lead, resting, random)
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])[lead]
-        colours = [part[lead] for part in colour_change(random, size)]
+        colours = [change[lead] for change in colour_change(random, size)]
+        own = slice(part[0], None, part[1])
+        target, reference, source, jitter, loud = target[own], reference[own], source[own], jitter[own], loud[own]
+        colours = [change[own] for change in colours]
         truth = recolour(sample(self.data.crops[target], jitter, self.px), *colours)
-        other = recolour(sample(self.data.crops[reference], jitter, self.px), *colours)
+        shown = [self.data.crops[rows].mean(0).round().astype(np.uint8) for rows in reference]
+        other = recolour(sample(np.stack(shown), jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
-        mel = self._mel(target, list(resting), hush)
+        mel = torch.from_numpy(quietened(self.data.windows[target], loud))[:, None]
         second = None if self.bank.second is None else self.bank.second[source]
-        return Batch(crops, mel, truth, self.bank.vectors[source], swapped, to_arcface, second, kept, windows)
+        vectors, kept = self.bank.vectors[source], len(range(part[0], kept, part[1]))
+        counts = {"kept": kept, "swapped": swapped // part[1], "windows": windows // part[1]}
+        return Batch(crops, mel, truth, vectors, to_arcface=to_arcface, second=second, dealt=part, **counts)
+
+
+def quietened(windows: np.ndarray, loud: np.ndarray) -> np.ndarray:
+    """Mel windows [B, 80, 16] drawn towards silence where `loud` [B] is below 1; 0 is digital silence."""
+    drawn = MEL_SILENCE + (windows - MEL_SILENCE) * loud[:, None, None]
+    return np.where(loud[:, None, None] < 1, drawn, windows)
 
 
 def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:

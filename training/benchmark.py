@@ -22,6 +22,7 @@ from models.networks.wavsyncswap import PRESETS
 from .batches import Batches, SourceBank
 from .clips import Clip, ClipSet, stored_side
 from .config import Recipe, load_recipe, names
+from .engine import Engine
 from .lip_reader import LipReader
 from .trainer import Trainer
 
@@ -51,7 +52,7 @@ class Variant:
         tower = audio_tower(PRESETS[recipe.model.width].audio_width)
         self.name, self.precision, self.recipe = name, precision, recipe
         self.batches = noise_batches(recipe, recogniser.dim)
-        self.trainer = Trainer(recipe, tower, recogniser, LipReader(), None, device, compiled)
+        self.trainer = Trainer(recipe, tower, recogniser, LipReader(), None, Engine(device, precision), compiled)
         self.rounds: list[tuple[float, float]] = []
 
     def run(self, steps: int) -> tuple[float, float]:

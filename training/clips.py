@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -37,6 +39,21 @@ LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)  # image left, i
 NOSE_TIP, MOUTH_LEFT, MOUTH_RIGHT = 1, 61, 291
 
 
+class Pictures(Protocol):
+    """Stored crops, to be indexed like an array uint8 [F, S, S, 3]; rows may be decoded only when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F, S, S, 3)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 @dataclass(frozen=True)
 class Clip:
     """One clip's place in the stacked arrays."""
@@ -57,13 +74,31 @@ class ClipSet:
         clips: where each clip's rows are.
         crops: uint8 [F, S, S, 3] RGB, S = `stored_side(px)`.
         windows: float32 [F, 80, 16] mel windows.
-        lips: float32 [F, 14] mouth numbers as measured: what a picture shows.
+        measured: float32 [F, 14] mouth numbers, see `lips`; None = nobody measured them.
+        poses: float32 [F, 72] pose thumbnails of the crops; None = to be computed where needed.
+        vectors: identity vectors [12, D] of clips, where they are known already, by recogniser id and clip name.
     """
 
     clips: list[Clip]
-    crops: NDArray[np.uint8]
+    crops: Pictures
     windows: NDArray[np.float32]
-    lips: NDArray[np.float32]
+    measured: NDArray[np.float32] | None
+    poses: NDArray[np.float32] | None = None
+    vectors: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def lips(self) -> NDArray[np.float32]:
+        """Mouth numbers as measured, what a picture shows: float32 [F, 14].
+
+        Raises:
+            ValueError: the data has none.
+        """
+        if self.measured is None:
+            raise ValueError(
+                "This data has no mouth numbers, which the audio tower, the lip reader and the sync expert learn from. "
+                "Prepare it again, into another folder, with --reader FILE: a lip_reader.pt of any training run."
+            )
+        return self.measured
 
     @cached_property
     def mouth(self) -> NDArray[np.float32]:
@@ -78,6 +113,13 @@ class ClipSet:
 def stored_side(px: int) -> int:
     """Side in pixels of stored crops that training cuts crops of `px` from."""
     return round(px * (1 + 2 * MARGIN))
+
+
+def with_margin(matrices: geometry.Matrices) -> geometry.Matrices:
+    """Frame-to-crop matrices [N, 2, 3] -> those of the stored crop, which keeps `MARGIN` on every side."""
+    shift = np.zeros((2, 3))
+    shift[:, 2] = MARGIN
+    return (matrices + shift) / (1 + 2 * MARGIN)
 
 
 def five_points(points: NDArray[np.float64], index: list[int]) -> NDArray[np.float64]:
@@ -127,8 +169,7 @@ def _prepare(
     if not present.all():
         raise ValueError(f"{row['file']}: no landmarks in frames {np.flatnonzero(~present).tolist()}")
     matrices = geometry.smooth_matrices(geometry.crop_matrices(five_points(points, index) + 0.5), present)
-    matrices[:, :, 2] += MARGIN
-    crops = geometry.warp_crops(frames, matrices / (1 + 2 * MARGIN), side)
+    crops = geometry.warp_crops(frames, with_margin(matrices), side)
     rate, samples = wavfile.read(folder / row["wav"])
     mel = audio.mel_spectrogram(torch.from_numpy(samples.astype(np.float32) / 32768), rate)
     windows = audio.mel_windows(mel, count, FPS, lag)[:, 0].numpy()
@@ -136,29 +177,47 @@ def _prepare(
 
 
 def load_clips(data: Path, cache: Path, px: int = 96, lag: int = -1) -> ClipSet:
-    """Read `data/talking` and `data/talking_generated`, preparing them once into `cache`.
+    """Open a data folder: shards as `python -m training prepare` writes them, or `talking` and `talking_generated`.
 
     Args:
-        data: folder of the data guide.
-        cache: folder for the prepared arrays; reused when it is complete.
+        data: folder with index.json, or folder of the data guide.
+        cache: folder for arrays that are made once; reused when it is complete.
         px: side of the crops to be trained.
         lag: frames by which mel windows are moved (spec A13).
 
     Raises:
-        FileNotFoundError: `data` holds no manifest.
-        ValueError: the cache was prepared for another `px`.
+        FileNotFoundError: `data` is neither.
+        ValueError: the data, or the cache, was prepared for another `px`.
     """
+    if (data / "index.json").is_file():
+        from .data.reader import open_shards
+
+        return open_shards(data, cache, px, lag)
     index = cache / "clips.json"
     if not index.exists():
+        if not (data / "talking" / "manifest.csv").is_file():
+            raise FileNotFoundError(
+                f"{data} holds neither index.json nor talking/manifest.csv. Make training data of any folder of videos "
+                "with: python -m training prepare --input VIDEOS --output DATA"
+            )
         _build_cache(data, cache, lag, stored_side(px))
     clips = [Clip(**entry) for entry in json.loads(index.read_text())]
     crops = np.load(cache / "crops.npy", mmap_mode="r")
-    if crops.shape[1] != stored_side(px):
-        raise ValueError(
-            f"{cache} holds crops of {crops.shape[1]} px; training at {px} px needs {stored_side(px)}. "
-            "Give another folder, or delete this one to prepare it anew."
-        )
+    check_side(cache, crops.shape[1], px)
     return ClipSet(clips, crops, np.load(cache / "windows.npy"), np.load(cache / "lips.npy"))
+
+
+def check_side(folder: Path, side: int, px: int) -> None:
+    """Refuse stored crops of another size than training at `px` needs.
+
+    Raises:
+        ValueError: names both.
+    """
+    if side != stored_side(px):
+        raise ValueError(
+            f"{folder} holds crops of {side} px; training at {px} px needs {stored_side(px)}. "
+            "Give another folder, or prepare this one anew."
+        )
 
 
 def _build_cache(data: Path, cache: Path, lag: int, side: int) -> None:

@@ -45,6 +45,10 @@ class ScheduleConfig:
     kept: int = 0  # rows without an identity vector: they teach to keep the target's own face
     save_every: int = 250
     seed: int = 0
+    accumulate: int = 1  # parts a process works on one after the other: less memory, the same batch but for batch norm
+    measure_every: int = 250  # held-out L1 of the averaged weights; the best one's checkpoint stays as best.pt
+    keep_every: int = 0  # checkpoints that stay for good, step_N.pt; 0 = none
+    sample_every: int = 1000  # pictures and a short video of held-out people; 0 = none
     windows: int = 0  # windows of 5 consecutive frames in each kind of rows (kept, own, swapped), for the sync loss
     silent: float = 0.0  # share of the single rows in which nobody speaks, lips closed
 
@@ -97,6 +101,7 @@ class SyncConfig:
     lr: float = 5e-4
     temperature: float = 0.07
     measure_every: int = 100
+    keep_every: int = 0  # checkpoints that stay for good, syncnet_step_N.pt; 0 = none
     teacher: str = ""  # file of a frozen expert whose cosines are learnt beside the data; "" = none
     distillation: float = 10.0  # weight of that; squared differences of cosines are small
 
@@ -132,6 +137,10 @@ class Recipe:
             "schedule.batch is larger than schedule.swapped (at least 1) and schedule.kept (at least 0) together": (
                 schedule.swapped >= 1 and schedule.kept >= 0 and schedule.swapped + schedule.kept < schedule.batch
             ),
+            "schedule.accumulate and measure_every are at least 1, keep_every and sample_every at least 0": (
+                min(schedule.accumulate, schedule.measure_every) >= 1
+                and min(schedule.keep_every, schedule.sample_every, self.syncnet.keep_every) >= 0
+            ),
             "schedule.gan_start lies between 0 and schedule.steps": 0 <= schedule.gan_start <= schedule.steps,
             "schedule.tower_steps and reader_steps are at least 1": min(
                 schedule.tower_steps, schedule.reader_steps
@@ -163,6 +172,35 @@ class Recipe:
         broken = [rule for rule, kept in rules.items() if not kept]
         if broken:
             raise ValueError("The recipe cannot be run: " + "; ".join(f"{rule}" for rule in broken) + ".")
+        self.check_parts(1)
+
+    def check_parts(self, processes: int) -> None:
+        """Refuse a generator's batch whose kinds of rows cannot be dealt evenly over processes and their parts.
+
+        Means over rows of a kind are only then the means of the parts' means.
+
+        Raises:
+            ValueError: names the numbers and the nearest ones that go.
+        """
+        schedule, loss = self.schedule, self.loss
+        parts = processes * schedule.accumulate
+        seen = min(loss.identity_rows, schedule.batch)
+        rows = {
+            "schedule.batch": schedule.batch,
+            "schedule.swapped": schedule.swapped,
+            "loss.identity_rows": seen,
+            "loss.second_rows": min(loss.second_rows, seen),
+        }
+        if schedule.windows:  # all frames of a window go to one process
+            rows |= {"schedule.kept": schedule.kept, "schedule.windows": schedule.windows}
+        odd = {name: count for name, count in rows.items() if count % parts}
+        if odd:
+            found = ", ".join(f"{name} = {count}" for name, count in odd.items())
+            better = " ".join(f"--set {name}={-(-count // parts) * parts}" for name, count in odd.items())
+            raise ValueError(
+                f"{processes} process(es) of {schedule.accumulate} part(s) each need multiples of {parts} rows; "
+                f"{found}. For instance: {better}"
+            )
 
 
 def names() -> list[str]:

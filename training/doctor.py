@@ -21,11 +21,14 @@ from models.checkpoints import bundled_path, sha256_file
 from models.identity import load_recogniser
 from models.video import VideoFile, read_audio
 
+from .data.reader import summary
+
 GIB = 2**30
 NEEDED_DISK = 10 * GIB  # prepared crops of an hour at 96 px, and checkpoints
 # (mean, deviation, [0, 0], [40, 40], [79, 80], [10, 0]) of the mel of one second of noise, model-spec 3.10
 MEL_GOLDEN = (0.183218, 0.701925, -0.699969, 0.327803, 1.016951, 0.001163)
 PACKAGES = ("torch", "torchaudio", "numpy", "opencv-python", "av", "onnx", "onnxruntime", "insightface")
+FABRIC = "lightning-fabric"
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,15 @@ class Finding:
 
 
 def check_versions() -> Finding:
-    """Python and the packages; only torch and PyAV are needed, the others have a way round."""
+    """Python and the packages; only torch, PyAV and lightning-fabric are needed, the others have a way round."""
     versions = []
-    for name in PACKAGES:
+    for name in (*PACKAGES, FABRIC):
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} absent")
-    return Finding(f"Python {platform.python_version()}, {', '.join(versions)}")
+    remedy = f'pip install "{FABRIC}>=2.6.6"' if f"{FABRIC} absent" in versions else ""
+    return Finding(f"Python {platform.python_version()}, {', '.join(versions)}", remedy)
 
 
 def check_device(name: str) -> Finding:
@@ -113,9 +117,11 @@ def check_weights() -> Finding:
 
 def check_data(folder: Path) -> Finding:
     """The data folder has what the trainers read; its first clip decodes, picture and sound as long as each other."""
+    if (folder / "index.json").is_file():
+        return _check_shards(folder)
     missing = [name for name in ("talking/manifest.csv", "landmarks.npz") if not (folder / name).is_file()]
     if missing:
-        return Finding(f"{folder} lacks {', '.join(missing)}", "Give the folder that holds talking/ and landmarks.npz.")
+        return Finding(f"{folder} lacks {', '.join(missing)}", "Make one with: python -m training prepare.")
     with (folder / "talking" / "manifest.csv").open(newline="") as file:
         row = next(csv.DictReader(file), None)
     if row is None:
@@ -130,6 +136,13 @@ def check_data(folder: Path) -> Finding:
     remedy = "" if abs(seconds - info.frames / info.fps) < 0.1 else "Picture and sound differ in length; cut it anew."
     size = f"{frames.shape[2]}x{frames.shape[1]}"
     return Finding(f"{row['file']}: {info.frames} frames of {size} at {info.fps} fps, {seconds:.2f} s of sound", remedy)
+
+
+def _check_shards(folder: Path) -> Finding:
+    try:
+        return Finding(summary(folder))
+    except (OSError, ValueError) as error:
+        return Finding(f"the shards are damaged: {error}", "Copy them again, or prepare the folder anew.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

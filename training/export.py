@@ -15,6 +15,8 @@ from models.checkpoints import save_weights
 from models.identity import load_recogniser
 from models.networks import build
 
+from .keeper import read_record
+
 log = logging.getLogger(__name__)
 
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -25,7 +27,8 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
     """Write the weights, averaged where a run averages, with all that is needed to run them.
 
     Args:
-        checkpoint: file of `training.generator` (last.pt) or `training.syncnet` (syncnet.pt).
+        checkpoint: any file of `training.generator` (last.pt, best.pt, step_N.pt) or `training.syncnet` (syncnet.pt,
+            syncnet_best.pt, syncnet_step_N.pt).
         output: safetensors file to write.
         dtype: number type of the weights.
 
@@ -35,10 +38,13 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     learnt, metadata = _expert(state) if "expert" in state else _generator(state)
     build(metadata["network"], **metadata["config"]).load_state_dict(learnt)  # fails here, not on the user's machine
+    record = read_record(state)
     metadata |= {
         "geometry": geometry.GEOMETRY_ID,
         "steps": state["step"],
         "recipe": state["recipe"],
+        "data_sha256": record.data,
+        "metrics": record.measured,
         "licence": "non-commercial research use; see the model card",
     }
     save_weights(output, {k: v.to(dtype) if v.is_floating_point() else v for k, v in learnt.items()}, metadata)
@@ -59,7 +65,7 @@ def _expert(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training export`."""
-    parser.add_argument("checkpoint", type=Path, help="last.pt or syncnet.pt of a run folder")
+    parser.add_argument("checkpoint", type=Path, help="last.pt, best.pt, step_N.pt, syncnet.pt ... of a run folder")
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--dtype", choices=TYPES, default="fp16", help="number type (default %(default)s)")
 

@@ -19,20 +19,52 @@ from models.identity import load_recogniser
 from models.networks.wavsyncswap import PRESETS
 
 from .audio_tower import pretrain
-from .batches import Batches
+from .batches import Batch, Batches
 from .clips import ClipSet, load_clips
 from .config import Recipe, load_recipe, to_toml
+from .engine import Engine
+from .keeper import Keeper, data_digest
 from .leak import leaks
 from .lip_reader import LipReader, load_reader, pretrain_reader
-from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
+from .loop import Rhythm, add_run_arguments, follow, launch, stopped
 from .plan import describe
+from .report import write_report
+from .samples import HeldOut
 from .second_recogniser import second_recogniser
 from .sources import source_bank
 from .sync_loss import expert_of, sync_loss_of
 from .trainer import Trainer
 from .warm_start import recognise
+from .watch import Watch
 
 log = logging.getLogger(__name__)
+
+
+class GeneratorCourse:
+    """What the loop asks of a generator's training, see `loop.Course`."""
+
+    def __init__(self, trainer: Trainer, batches: Batches, held_out: HeldOut | None) -> None:
+        self.trainer, self.batches, self.held_out = trainer, batches, held_out
+
+    def draw(self, step: int) -> Batch:
+        """This process's rows of a step's batch."""
+        schedule, engine = self.trainer.recipe.schedule, self.trainer.engine
+        return self.batches.of(step, schedule, (engine.index, engine.count))
+
+    def measure(self) -> tuple[dict[str, float], float] | None:
+        """L1 and leaks of the averaged weights on people held out; the lowest L1 is the best."""
+        if self.held_out is None:
+            return None
+        net = self.trainer.averaged()
+        error, found = self.held_out.l1(net), leaks(net, self.held_out.batch.to(self.trainer.device))
+        return {"l1": error, **{f"leak_{name}": value for name, value in found.items()}}, -error
+
+    def sample(self, watch: Watch) -> None:
+        """A picture and a video of people held out, by the averaged weights."""
+        if self.held_out is not None:
+            step, net = self.trainer.step, self.trainer.averaged()
+            watch.picture(step, self.held_out.grid(net))
+            self.held_out.video(net, watch.sample(step, ".mp4"))
 
 
 def train(
@@ -41,7 +73,7 @@ def train(
     output: Path,
     recipe: Recipe,
     init: Sequence[Path] = (),
-    device: str = "cpu",
+    engine: Engine | None = None,
     compiled: bool = True,
 ) -> Trainer:
     """Train to the last step of the recipe, resuming when `output` holds a checkpoint.
@@ -49,47 +81,51 @@ def train(
     Args:
         data: prepared clips.
         folder: data folder with faces/ and, if there is a second recogniser, weights/.
-        output: run folder; gets recipe.toml, log.jsonl, last.pt and the pre-trained parts.
+        output: run folder that all processes see; gets recipe.toml, log.jsonl, the checkpoints last.pt and best.pt,
+            samples/, report.md and the pre-trained parts.
         recipe: what to do.
         init: weights to start from instead of noise, one after the other, see `warm_start`; ignored when a run is
             resumed.
-        device: where to train.
+        engine: where to train; None = one process on the CPU.
         compiled: use torch.compile; a minute at the start, a quarter faster after.
 
     Returns:
         The trainer; its `step` is below the recipe's last one if the process was asked to stop.
+
+    Raises:
+        ValueError: the processes cannot share the recipe's batch.
     """
+    engine = engine or Engine(precision=recipe.optim.precision)
+    recipe.check_parts(engine.count)
     output.mkdir(parents=True, exist_ok=True)
     recogniser, second = load_recogniser("builtin"), second_recogniser(folder)
     bank = source_bank(data, folder / "faces", recogniser, second)
-    schedule = recipe.schedule
-    batches = Batches(data, data.of("train", generated=True), bank, recipe.model.px, schedule.seed)
-    reader = _reader(data, batches, output, recipe)
-    sync = sync_loss_of(recipe, data, recogniser, torch.device(device))
-    trainer = Trainer(recipe, _tower(data, output, recipe), recogniser, reader, second, device, compiled, sync)
-    checkpoint = output / "last.pt"
-    if checkpoint.exists():
-        trainer.restore(checkpoint)
+    schedule, px = recipe.schedule, recipe.model.px
+    batches = Batches(data, data.of("train", generated=True), bank, px, schedule.seed)
+    with engine.one_by_one():
+        reader, tower = _reader(data, batches, output, recipe), _tower(data, output, recipe)
+    held_out = HeldOut(data, folder, recogniser, px) if engine.first and data.of("val") else None
+    sync = sync_loss_of(recipe, data, recogniser, engine.device)
+    trainer, keeper = Trainer(recipe, tower, recogniser, reader, second, engine, compiled, sync), Keeper(output)
+    trainer.record.data = data_digest(data, folder)
+    if keeper.last.exists():
+        trainer.restore(keeper.last)
         log.info("resumed at step %d", trainer.step)
     else:
         for path in init:
             log.info("%s", trainer.start_from(path))
-    (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
-    with stop_requested() as stop, (output / "log.jsonl").open("a") as lines:
-        clock = Clock(trainer.step)
-        while trainer.step < schedule.steps and not stop.is_set():
-            batch = clock.waited(lambda: batches.of(trainer.step, schedule))
-            entry = trainer.train_step(batch)
-            saving = trainer.step % schedule.save_every == 0
-            if saving:
-                trainer.save(checkpoint)
-                entry |= {f"leak_{name}": value for name, value in leaks(trainer.averaged(), batch).items()}
-                log.info("step %d saved, %s", trainer.step, clock.rates(trainer.step, schedule.batch))
-            if saving or trainer.step % LOG_EVERY == 0 or trainer.step == schedule.steps:
-                lines.write(json.dumps({"step": trainer.step, **clock.rates(trainer.step, schedule.batch), **entry}))
-                lines.write("\n")
-                lines.flush()
-        trainer.save(checkpoint)
+    if engine.first:
+        (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+    rhythm = Rhythm(
+        schedule.steps,
+        schedule.batch,
+        schedule.save_every,
+        schedule.measure_every,
+        schedule.keep_every,
+        schedule.sample_every,
+    )
+    watch = Watch(output, "log.jsonl", trainer.step, schedule.steps, engine.first)
+    follow(GeneratorCourse(trainer, batches, held_out), engine, rhythm, keeper, watch)
     return trainer
 
 
@@ -122,7 +158,7 @@ def _reader(data: ClipSet, batches: Batches, output: Path, recipe: Recipe) -> Li
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training generator`."""
-    parser.add_argument("--data", type=Path, required=True, help="folder with talking/, faces/ and landmarks.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoints, log, prepared clips")
     add_run_arguments(parser)
     parser.add_argument(
@@ -146,13 +182,17 @@ def run(args: argparse.Namespace) -> int:
     expert_of(recipe)  # what is wrong with a file is told before any work
     for path in args.init:
         recognise(path)
-    data = load_clips(args.data, args.output / "clips", recipe.model.px)
-    trainer = train(data, args.data, args.output, recipe, args.init, args.device, not args.no_compile)
-    if trainer.step < recipe.schedule.steps:
-        again = (
-            f"python -m training generator --data {args.data} --output {args.output} --recipe {args.output}/recipe.toml"
-        )
-        print(f"Stopped and saved after step {trainer.step} of {recipe.schedule.steps}. Go on with:\n{again}")
-    else:
-        print(f"Done. Weights for the nodes: python -m training export {args.output}/last.pt FILE.safetensors")
+    engine = launch(args.device, recipe.optim.precision)
+    recipe.check_parts(engine.count)
+    with engine.one_by_one():
+        data = load_clips(args.data, args.output / "clips", recipe.model.px)
+    trainer = train(data, args.data, args.output, recipe, args.init, engine, not args.no_compile)
+    if engine.first:
+        report = write_report(args.output, "log.jsonl", "Generator", trainer.record)
+        if trainer.step < recipe.schedule.steps:
+            print(stopped("generator", args, trainer.step, recipe.schedule.steps))
+        else:
+            print(f"Done, see {report}. Weights for the nodes:")
+            print(f"python -m training export {args.output}/last.pt FILE.safetensors")
+    engine.close()
     return 0

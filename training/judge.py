@@ -77,7 +77,7 @@ def judge_reconstruction(
     faces = {"own face kept": None, "own vector": source} if generator.keeps_identity else {"own vector": source}
     for kind, reference in (
         ("middle frame", truth[clip.frames // 2][None]),
-        ("earlier frame", chosen_references(truth)),
+        ("earlier frames", chosen_references(truth)),
     ):
         for face, identity in faces.items():
             systems[f"{kind}, {face}: generated"] = generator.generate(truth, windows, identity, references=reference)
@@ -202,7 +202,7 @@ def table(result: dict) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training judge`."""
-    parser.add_argument("--data", type=Path, required=True, help="folder with talking/, weights/ and landmarks.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
     parser.add_argument("--weights", default="builtin", help="generator to judge (default: the bundled one)")
     parser.add_argument("--output", type=Path, required=True, help="folder for judge.json and judge.md")
     parser.add_argument(

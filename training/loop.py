@@ -1,17 +1,25 @@
-"""What every training loop shares: its options, its clock, and how it is asked to stop."""
+"""What every training loop shares: its options, its clock, its rhythm, and how it is asked to stop."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .config import names
+from .engine import Engine
+from .keeper import Keeper, Trainable
 
+if TYPE_CHECKING:
+    from .watch import Watch
+
+log = logging.getLogger(__name__)
 LOG_EVERY = 20  # steps
 T = TypeVar("T")
 
@@ -38,6 +46,84 @@ class Clock:
         }
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """When a loop does what, in steps; 0 = never, where that makes sense.
+
+    Attributes:
+        steps: the last one.
+        batch: samples of a step, all processes together.
+        save: the checkpoint that a run goes on from.
+        measure: held-out numbers.
+        keep: checkpoints that stay.
+        sample: pictures and a video.
+    """
+
+    steps: int
+    batch: int
+    save: int
+    measure: int
+    keep: int = 0
+    sample: int = 0
+
+    def shows(self, every: int, step: int) -> bool:
+        """Whether something that is looked at every so many steps is looked at after this one; so is the last."""
+        return every > 0 and (step % every == 0 or step == self.steps)
+
+
+class Course(Protocol):
+    """What is special about one kind of training."""
+
+    trainer: Any  # a Trainable with train_step(batch) -> losses by name
+
+    def draw(self, step: int) -> Any:
+        """This process's share of a step's batch."""
+
+    def measure(self) -> tuple[dict[str, float], float] | None:
+        """Held-out numbers, and the score that the best checkpoint is chosen by; None = nobody is held out."""
+
+    def sample(self, watch: Watch) -> None:
+        """Show what the network does."""
+
+
+def follow(course: Course, engine: Engine, rhythm: Rhythm, keeper: Keeper, watch: Watch) -> None:
+    """Train to the last step, or until any process is asked to stop; all stop at the same step, saved.
+
+    Only the first process measures, shows and writes; the others wait for it at their next step.
+    """
+    trainer, first = course.trainer, engine.first
+    with stop_requested() as stop, watch:
+        clock = Clock(trainer.step)
+        while trainer.step < rhythm.steps and not engine.any(stop.is_set()):
+            losses = trainer.train_step(clock.waited(lambda: course.draw(trainer.step)))
+            if first:
+                _after_step(course, rhythm, keeper, watch, losses, clock.rates(trainer.step, rhythm.batch))
+        if first:
+            keeper.save(trainer)
+    engine.wait()
+
+
+def _after_step(
+    course: Course, rhythm: Rhythm, keeper: Keeper, watch: Watch, losses: dict[str, Any], rates: dict[str, float]
+) -> None:
+    trainer: Trainable = course.trainer
+    step, entry = trainer.step, dict[str, float]()
+    if (step == 1 or rhythm.shows(rhythm.measure, step)) and (found := course.measure()):
+        numbers, score = found
+        entry = {f"val_{name}": round(value, 4) for name, value in numbers.items()}
+        keeper.judge(trainer, entry, score)
+    watch.advance(step, rates, losses)
+    if entry or step % LOG_EVERY == 0 or step == rhythm.steps:
+        watch.write({"step": step, **rates, **losses, **entry})
+    if rhythm.shows(rhythm.sample, step):
+        course.sample(watch)
+    if rhythm.keep and step % rhythm.keep == 0:
+        keeper.keep(trainer)
+    if step % rhythm.save == 0:
+        keeper.save(trainer)
+        log.info("step %d saved, %s", step, {**rates, **entry})
+
+
 @contextmanager
 def stop_requested() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, so that a run that is asked to end saves what it has."""
@@ -60,5 +146,21 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe; repeatable"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda or cuda:N; under torchrun without N (default: %(default)s)"
+    )
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile and a C++ compiler")
+
+
+def launch(device: str, precision: str) -> Engine:
+    """Join the run's other processes, if there are any; only the first one logs what is merely worth knowing."""
+    engine = Engine(device, precision)
+    if not engine.first:
+        logging.getLogger().setLevel(logging.WARNING)
+    return engine
+
+
+def stopped(command: str, args: argparse.Namespace, step: int, steps: int) -> str:
+    """What to tell who stopped a run: nothing is lost, and how it goes on."""
+    again = f"{command} --data {args.data} --output {args.output} --recipe {args.output}/recipe.toml"
+    return f"Stopped and saved after step {step} of {steps}. Go on with:\npython -m training {again}"

@@ -28,14 +28,16 @@ def mouth_weights(px: int) -> Tensor:
     return (weights / weights.mean())[None, None]
 
 
-def recoloured(faces: Tensor, seed: int) -> Tensor:
+def recoloured(faces: Tensor, seed: int, dealt: tuple[int, int] = (0, 1)) -> Tensor:
     """Aligned faces [B, 3, 112, 112] with random gain and a random share of their colour.
 
-    Without it the generator learns to please the recogniser with orange noses and blue eyelids.
+    Without it the generator learns to please the recogniser with orange noses and blue eyelids. `dealt` as in `Batch`:
+    a part's faces get what they would have got in the whole batch.
     """
     random = torch.Generator().manual_seed(seed)
-    share = torch.rand(len(faces), 1, 1, 1, generator=random).to(faces.device)
-    gain = torch.exp(0.15 * torch.randn(len(faces), 3, 1, 1, generator=random)).to(faces.device)
+    index, count = dealt
+    share = torch.rand(len(faces) * count, 1, 1, 1, generator=random)[index::count].to(faces.device)
+    gain = torch.exp(0.15 * torch.randn(len(faces) * count, 3, 1, 1, generator=random))[index::count].to(faces.device)
     return torch.lerp(faces.mean(1, keepdim=True), faces, share) * gain
 
 
@@ -84,13 +86,14 @@ class GeneratorLosses:
         self, batch: Batch, generated: Tensor, step: int, precise: AbstractContextManager
     ) -> dict[str, Tensor]:
         """Distances of a batch's last rows to their sources: the swapped ones and a few more."""
-        config, rows = self.config, slice(-self.config.identity_rows, None)
-        faces = recoloured(aligned_faces(generated[rows], batch.to_arcface[rows]), step)
+        config, parts = self.config, batch.dealt[1]
+        rows = slice(-(config.identity_rows // parts), None)
+        faces = recoloured(aligned_faces(generated[rows], batch.to_arcface[rows]), step, batch.dealt)
         with precise:
             vectors = self.embed(faces).float()
         losses = {"identity": config.identity * (1 - (vectors * batch.source[rows]).sum(1)).mean()}
         if self.second is not None and batch.second is not None and config.second_identity:
-            rows = slice(-config.second_rows, None)
+            rows = slice(-(config.second_rows // parts), None)
             distance = 1 - (self.second.embed(faces[rows]) * batch.second[rows]).sum(1)
             losses["second_identity"] = config.second_identity * distance.mean()
         return losses

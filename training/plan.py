@@ -12,6 +12,7 @@ from torch import nn
 from models.networks.wavsyncswap import WavSyncSwap
 
 from .config import Recipe, to_toml
+from .data.reader import summary
 
 
 def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:
@@ -29,11 +30,15 @@ def data_found(folder: Path) -> str:
     Raises:
         FileNotFoundError: it has no manifest.
     """
+    if (folder / "index.json").is_file():
+        return summary(folder)
     counts = []
     for part in ("talking", "talking_generated"):
         manifest = folder / part / "manifest.csv"
         if not manifest.is_file():
-            raise FileNotFoundError(f"{manifest} is missing. --data is a folder with talking/ and landmarks.npz.")
+            raise FileNotFoundError(
+                f"{manifest} is missing, and index.json too. --data is a folder made by: python -m training prepare"
+            )
         with manifest.open(newline="") as file:
             rows = list(csv.DictReader(file))
         of_split = {split: [r for r in rows if r["split"] == split] for split in ("train", "val")}

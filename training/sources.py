@@ -29,6 +29,9 @@ class Embedder(Protocol):
 
 def clip_vectors(data: ClipSet, clip: Clip, recogniser: Embedder, count: int = FRAMES_PER_CLIP) -> Tensor:
     """Identity vectors of evenly spaced frames of a clip, float32 [count, D] unit norm."""
+    known = data.vectors.get((getattr(recogniser, "id", ""), clip.name))
+    if known is not None and len(known) == count:
+        return torch.from_numpy(known)
     rows = clip.start + np.linspace(0, clip.frames - 1, count).astype(int)
     pictures = torch.from_numpy(data.crops[rows]).permute(0, 3, 1, 2).float() / 255
     theta = torch.from_numpy(arcface_matrix()[:2] / (1 + 2 * MARGIN)).float().expand(count, 2, 3)
@@ -37,8 +40,14 @@ def clip_vectors(data: ClipSet, clip: Clip, recogniser: Embedder, count: int = F
 
 
 def still_vectors(folder: Path, recogniser: Embedder) -> tuple[Tensor, list[str]]:
-    """Identity vectors of the photographed and AI-made stills (paintings left out), with their labels."""
-    crops, labels = [], []
+    """Identity vectors of the photographed and AI-made stills (paintings left out), with their labels.
+
+    A folder without a manifest gives none: the clips' own people are then all there are.
+    """
+    crops: list[np.ndarray] = []
+    labels: list[str] = []
+    if not (folder / "manifest.csv").is_file():
+        return torch.empty(0), labels
     for row in csv.DictReader((folder / "manifest.csv").open(newline="")):
         if row["kind"] == "painting":
             continue
@@ -54,13 +63,23 @@ def still_vectors(folder: Path, recogniser: Embedder) -> tuple[Tensor, list[str]
 
 
 def source_bank(data: ClipSet, faces: Path, recogniser: Embedder, second: Embedder | None = None) -> SourceBank:
-    """Identity vectors of all training clips and all stills, by one recogniser or two."""
+    """Identity vectors of all training clips and all stills, by one recogniser or two.
+
+    Raises:
+        ValueError: there are not two people to swap.
+    """
     clips = data.of("train", generated=True)
 
     def vectors(embedder: Embedder) -> tuple[Tensor, list[str]]:
         stills, labels = still_vectors(faces, embedder)
-        return torch.cat([stills, *(clip_vectors(data, clip, embedder) for clip in clips)]), labels
+        known = [stills] if labels else []
+        return torch.cat([*known, *(clip_vectors(data, clip, embedder) for clip in clips)]), labels
 
     first, labels = vectors(recogniser)
     labels += [clip.identity for clip in clips for _ in range(FRAMES_PER_CLIP)]
+    if len(set(labels)) < 2:
+        raise ValueError(
+            f"There is only one person to train with ({', '.join(set(labels)) or 'nobody'}); swapping faces needs at "
+            "least two. Add videos of other people, or stills of them in faces/."
+        )
     return SourceBank(first, labels, None if second is None else vectors(second)[0])

@@ -7,6 +7,7 @@ out windows are good enough, and then little by little.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -102,8 +103,17 @@ class SyncLoss:
         return self.config.sync * min(1.0, (step - self.opened + 1) / max(1, self.config.sync_ramp))
 
     @torch.no_grad()
-    def look(self, net: WavSyncSwap, step: int, precise: AbstractContextManager) -> None:
-        """Open the gate if it is time to look and the held-out windows are good enough; leaves the net in eval mode."""
+    def look(
+        self, net: WavSyncSwap, step: int, precise: AbstractContextManager, agree: Callable[[bool], bool] = bool
+    ) -> None:
+        """Open the gate if it is time to look and the held-out windows are good enough; leaves the net in eval mode.
+
+        Args:
+            net: the generator.
+            step: steps done.
+            precise: number type of the run.
+            agree: asks the run's other processes, see `Engine.any`; all must open it at the same step.
+        """
         config, batch = self.config, self.held_out
         if self.opened is not None or step < config.sync_start or step % config.sync_every:
             return
@@ -112,9 +122,9 @@ class SyncLoss:
             generated = net(batch.crops, batch.mel, batch.given)
             made, true = (self.distance(pictures, batch).item() for pictures in (generated, batch.truth))
         enough = max(config.sync_gate, config.sync_ratio * true)
-        if made < enough:
+        if agree(made < enough):
             self.opened = step
-        state = "opens" if made < enough else "stays shut"
+        state = "stays shut" if self.opened is None else "opens"
         log.info("sync gate %s at step %d: %.3f, wanted below %.3f; true windows %.3f", state, step, made, enough, true)
 
     def __call__(

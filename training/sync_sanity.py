@@ -15,6 +15,7 @@ from models.networks.syncnet import SyncNetExpert, frames_to_expert
 
 from .clips import ClipSet
 from .config import Recipe
+from .engine import Engine
 from .sync_windows import SyncBatch, SyncBatches
 from .syncnet import SyncTrainer, probability_loss
 
@@ -72,23 +73,24 @@ def recall(expert: SyncNetExpert, batch: SyncBatch) -> tuple[float, float, float
     return torch.cat(both).float().mean().item(), chance, probability_loss(audio, face, negative).item()
 
 
-def check(data: ClipSet, recipe: Recipe, device: str = "cpu", compiled: bool = True) -> Verdict:
+def check(data: ClipSet, recipe: Recipe, engine: Engine | None = None, compiled: bool = True) -> Verdict:
     """Train on one batch of a few clips until it is known by heart, or for a few hundred steps.
 
     Args:
         data: prepared clips.
         recipe: its learning rate, temperature and precision count; both towers learn to meet from the first step.
-        device: where to train.
+        engine: where to train; None = one process on the CPU.
         compiled: use torch.compile.
     """
     syncnet = replace(recipe.syncnet, steps=2 * STEPS, supervised_steps=0)  # the rate falls in the second half only
     recipe = replace(recipe, syncnet=syncnet, optim=replace(recipe.optim, warmup=min(recipe.optim.warmup, 20)))
-    trainer = SyncTrainer(recipe, device, compiled)
+    trainer = SyncTrainer(recipe, engine, compiled)
     clips = data.of("train", generated=True)
     batch = SyncBatches(data, clips, recipe.schedule.seed)(0, min(CLIPS, len(clips)), WINDOWS)
+    part = batch.part(trainer.engine.index, trainer.engine.count)
     begun = time.monotonic()
     while True:
-        trainer.train_step(batch)
+        trainer.train_step(part)
         if trainer.step % CHECK_EVERY == 0:
             verdict = Verdict(*recall(trainer.expert, batch), trainer.step, time.monotonic() - begun)
             log.info("step %d: %.0f%% find their own sound", trainer.step, 100 * verdict.recall)

@@ -37,6 +37,11 @@ class SyncBatch:
     lips: Tensor
     negative: Tensor
 
+    def part(self, index: int, count: int) -> SyncBatch:
+        """Every `count`-th window from window `index` on; `negative` stays that of the whole batch."""
+        rows = slice(index, None, count)
+        return SyncBatch(self.faces[rows], self.mel[rows], self.lips[rows], self.negative)
+
 
 def mel_row(data: ClipSet, clip: Clip, frame: int | np.ndarray) -> np.ndarray:
     """Mel windows of the frames `frame` .. `frame` + 4, [..., 80, 16].

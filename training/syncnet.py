@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,15 @@ from models.networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert
 from .audio_tower import augment_mel
 from .clips import Clip, ClipSet, load_clips
 from .config import Recipe, load_recipe, to_toml
-from .loop import LOG_EVERY, Clock, add_run_arguments, stop_requested
+from .engine import Engine
+from .global_batch import whole
+from .keeper import Keeper, Record, data_digest, read_record, write
+from .loop import Rhythm, add_run_arguments, follow, launch, stopped
+from .report import write_report
 from .sync_loss import load_expert
 from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, starts
 from .teacher import Teacher, distillation_loss
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 LAGS = 15  # frames to each side in which the offset of a clip is looked for
@@ -64,16 +67,17 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
         cosine over up to 24 windows peaks within a frame of it, among +-15), loss (BCE, half positives).
     """
     right, found, losses = [], [], []
+    device = next(expert.parameters()).device
     for clip in clips:
         count = starts(clip)
         if count <= 2 * LAGS:
             continue
         first = np.unique(np.linspace(LAGS, count - 1 - LAGS, VAL_WINDOWS).astype(int))
-        face = expert.embed_face(frames_to_expert(faces_of(data, clip, first)))
+        face = expert.embed_face(frames_to_expert(faces_of(data, clip, first).to(device)))
         lags = np.arange(-LAGS, LAGS + 1)
         places = np.clip(first[:, None] + lags, 0, clip.frames - 2)
         mel = torch.from_numpy(mel_row(data, clip, places.ravel()))[:, None]
-        audio = expert.embed_audio(mel).view(len(first), len(lags), -1)
+        audio = expert.embed_audio(mel.to(device)).view(len(first), len(lags), -1)
         cosine = (audio * face[:, None]).sum(2)
         far = np.abs(lags) >= FRAMES
         right.append((cosine[:, LAGS, None] > cosine[:, far]).float().mean().item())
@@ -83,58 +87,80 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
     return {"accuracy": float(np.mean(right)), "offset_within_1": float(np.mean(found)), "loss": float(np.mean(losses))}
 
 
-class SyncTrainer:
-    """Expert, the heads of its supervised start, optimiser and one step."""
+class Towers(nn.Module):
+    """The expert and the heads of its supervised start, as one module."""
 
-    def __init__(self, recipe: Recipe, device: str = "cpu", compiled: bool = True) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.expert = SyncNetExpert()
+        self.heads = nn.ModuleList([nn.Linear(512, 14), nn.Linear(512, 14)])
+
+    def forward(self, mel: Tensor, faces: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(features [B, 512], mouth numbers [B, 14]) by sound [B, 1, 80, 16] and by faces [B, 15, 48, 96]."""
+        features = self.expert.audio_encoder(mel).flatten(1), self.expert.face_encoder(faces).flatten(1)
+        with torch.autocast(mel.device.type, enabled=False):
+            return [(x.float(), head(x.float())) for x, head in zip(features, self.heads, strict=True)]
+
+
+class SyncTrainer:
+    """Expert, the heads of its supervised start, optimiser and one step; `record` as in `Trainer`."""
+
+    def __init__(self, recipe: Recipe, engine: Engine | None = None, compiled: bool = True) -> None:
         torch.manual_seed(recipe.schedule.seed)
-        self.recipe, self.step, self.device = recipe, 0, torch.device(device)
-        self.expert = SyncNetExpert().to(self.device)
-        self.heads = nn.ModuleList([nn.Linear(512, 14), nn.Linear(512, 14)]).to(self.device)
-        everything = [*self.expert.parameters(), *self.heads.parameters()]
+        self.engine = engine or Engine(precision=recipe.optim.precision)
+        self.recipe, self.step, self.device, self.record = recipe, 0, self.engine.device, Record()
+        towers = Towers()
+        self.expert, self.heads = towers.expert, towers.heads
         teacher = recipe.syncnet.teacher
         self.teacher = Teacher(Path(teacher), self.device) if teacher else None
-        self.optimizer = torch.optim.AdamW(everything, recipe.syncnet.lr, weight_decay=0.05)
-        faster: Any = torch.compile if compiled else lambda module: module
-        self.audio, self.face = faster(self.expert.audio_encoder), faster(self.expert.face_encoder)
+        self.run_towers = self.engine.setup(towers, compiled)
+        self.optimizer = torch.optim.AdamW(towers.parameters(), recipe.syncnet.lr, weight_decay=0.05)
 
     def train_step(self, batch: SyncBatch) -> dict[str, float]:
         """One update; supervised until `syncnet.supervised_steps`, both tasks after that.
 
+        The contrastive losses see the windows of all processes: negatives are as many as in one.
+
+        Args:
+            batch: this process's windows of the step's batch.
+
         Raises:
-            RuntimeError: the loss is no number; nothing was updated.
+            RuntimeError: the loss is no number; nothing was updated, in no process.
         """
         config = self.recipe.syncnet
         self._set_rate()
         self.expert.train()
-        random = torch.Generator().manual_seed(self.step)
         faces = frames_to_expert(batch.faces.to(self.device))
-        mel = augment_mel(batch.mel, random).to(self.device)
-        precise = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.precision == "bf16")
-        with precise:
-            audio, face = self.audio(mel).flatten(1).float(), self.face(faces).flatten(1).float()
+        (audio, heard), (face, seen) = self.run_towers(self._augmented(batch.mel).to(self.device), faces)
         lips, negative = batch.lips.to(self.device), batch.negative.to(self.device)
-        read = [head(x) for head, x in zip(self.heads, (audio, face), strict=True)]
         losses = {
-            f"lips_{name}": functional.smooth_l1_loss(numbers, lips)
-            for name, numbers in zip(("audio", "face"), read, strict=True)
+            "lips_audio": functional.smooth_l1_loss(heard, lips),
+            "lips_face": functional.smooth_l1_loss(seen, lips),
         }
         if self.step >= config.supervised_steps:
-            audio, face = functional.normalize(audio, dim=1), functional.normalize(face, dim=1)
+            audio, face = (whole(functional.normalize(x, dim=1)) for x in (audio, face))
             losses["contrastive"] = contrastive_loss(audio, face, negative, config.temperature)
             losses["probability"] = probability_loss(audio, face, negative)
             if self.teacher:
-                cosines = self.teacher.cosines(batch.mel.to(self.device), faces)
-                losses["distillation"] = config.distillation * distillation_loss(audio, face, cosines)
-        total = torch.stack(list(losses.values())).sum()
+                taught = self.teacher.vectors(batch.mel.to(self.device), faces)
+                distance = distillation_loss((audio, face), (whole(taught[0]), whole(taught[1])))
+                losses["distillation"] = config.distillation * distance
+        values = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        self.engine.backward(values.sum())
         norm = nn.utils.clip_grad_norm_(self.expert.parameters(), 1.0)
-        if not torch.isfinite(total + norm):
-            raise RuntimeError(f"Step {self.step} gave a loss of {total.item()}. Lower syncnet.lr and start again.")
+        means = self.engine.mean(values.detach())
+        if not torch.isfinite(means.sum() + norm):
+            raise RuntimeError(f"Step {self.step} gave a loss of {means.sum()}. Lower syncnet.lr and start again.")
         self.optimizer.step()
         self.step += 1
-        return {name: loss.item() for name, loss in losses.items()}
+        return dict(zip(losses, means.tolist(), strict=True))
+
+    def _augmented(self, mel: Tensor) -> Tensor:
+        """This process's mel windows, each with the change that it would get in the whole batch."""
+        index, count = self.engine.index, self.engine.count
+        spread = mel.repeat_interleave(count, 0)  # changes are drawn for the whole batch
+        return augment_mel(spread, torch.Generator().manual_seed(self.step))[index::count]
 
     def _set_rate(self) -> None:
         config = self.recipe.syncnet
@@ -145,9 +171,7 @@ class SyncTrainer:
     def save(self, path: Path) -> None:
         """Write a checkpoint; a half-written one never replaces a whole one."""
         parts: dict[str, Any] = {"expert": self.expert, "heads": self.heads, "opt": self.optimizer}
-        state = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({**state, "step": self.step, "recipe": asdict(self.recipe)}, f"{path}.tmp")
-        os.replace(f"{path}.tmp", path)
+        write(path, {name: part.state_dict() for name, part in parts.items()}, self, self.recipe)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""
@@ -155,49 +179,67 @@ class SyncTrainer:
         self.expert.load_state_dict(state["expert"])
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["opt"])
-        self.step = state["step"]
+        self.step, self.record = state["step"], read_record(state)
+
+
+class SyncCourse:
+    """What the loop asks of the expert's training, see `loop.Course`."""
+
+    def __init__(self, trainer: SyncTrainer, batches: SyncBatches, data: ClipSet) -> None:
+        self.trainer, self.batches, self.data = trainer, batches, data
+
+    def draw(self, step: int) -> SyncBatch:
+        """This process's windows of a step's batch."""
+        config, engine = self.trainer.recipe.syncnet, self.trainer.engine
+        return self.batches(step, config.clips, config.windows).part(engine.index, engine.count)
+
+    def measure(self) -> tuple[dict[str, float], float] | None:
+        """On the val clips; the best is the one that most often prefers the true sound."""
+        numbers = measure(self.trainer.expert.eval(), self.data, self.data.of("val"))
+        return numbers, numbers["accuracy"]
+
+    def sample(self, watch: Watch) -> None:
+        """Nothing to be seen."""
 
 
 def train(
     data: ClipSet,
+    folder: Path,
     output: Path,
     recipe: Recipe,
-    device: str = "cpu",
+    engine: Engine | None = None,
     compiled: bool = True,
     init: Path | None = None,
 ) -> SyncTrainer:
     """Train to the recipe's last step, resuming when `output` holds syncnet.pt; metrics on the val clips on the way.
 
     `init` names an expert to start from instead of noise; it is ignored when a run is resumed.
+
+    Raises:
+        ValueError: the processes cannot share the recipe's batch.
     """
+    engine, config = engine or Engine(precision=recipe.optim.precision), recipe.syncnet
+    windows = config.clips * config.windows
+    if windows % engine.count:
+        raise ValueError(
+            f"{engine.count} processes need a multiple of {engine.count} windows a step; syncnet.clips = "
+            f"{config.clips} times syncnet.windows = {config.windows} is {windows}. Change one of them with --set."
+        )
     output.mkdir(parents=True, exist_ok=True)
-    config = recipe.syncnet
-    trainer, checkpoint = SyncTrainer(recipe, device, compiled), output / "syncnet.pt"
-    if checkpoint.exists():
-        trainer.restore(checkpoint)
+    trainer, keeper = SyncTrainer(recipe, engine, compiled), Keeper(output, "syncnet.pt", "syncnet_")
+    trainer.record.data = data_digest(data, folder)
+    if keeper.last.exists():
+        trainer.restore(keeper.last)
         log.info("resumed at step %d", trainer.step)
     elif init:
         trainer.expert.load_state_dict(load_expert(init).state_dict())
         log.info("started from the expert in %s, all of it", init.name)
     batches = SyncBatches(data, data.of("train", generated=True), recipe.schedule.seed)
-    (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
-    with stop_requested() as stop, (output / "syncnet.jsonl").open("a") as lines:
-        clock, size = Clock(trainer.step), config.clips * config.windows
-        while trainer.step < config.steps and not stop.is_set():
-            losses = trainer.train_step(clock.waited(lambda: batches(trainer.step, config.clips, config.windows)))
-            last = trainer.step == config.steps
-            entry: dict[str, float] = {}
-            if trainer.step % config.measure_every == 0 or trainer.step == 1 or last:
-                numbers = measure(trainer.expert.eval(), data, data.of("val"))
-                entry = {f"val_{name}": round(value, 4) for name, value in numbers.items()}
-                trainer.save(checkpoint)
-                log.info("step %d saved: %s", trainer.step, entry)
-            if entry or trainer.step % LOG_EVERY == 0:
-                lines.write(
-                    json.dumps({"step": trainer.step, **clock.rates(trainer.step, size), **losses, **entry}) + "\n"
-                )
-                lines.flush()
-        trainer.save(checkpoint)
+    if engine.first:
+        (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+    rhythm = Rhythm(config.steps, windows, config.measure_every, config.measure_every, config.keep_every)
+    watch = Watch(output, "syncnet.jsonl", trainer.step, config.steps, engine.first)
+    follow(SyncCourse(trainer, batches, data), engine, rhythm, keeper, watch)
     return trainer
 
 
@@ -223,14 +265,21 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe, [*args.set, *teacher])
     for file in filter(None, (recipe.syncnet.teacher, args.init)):
         load_expert(Path(file))  # what is wrong with it is told before any work
-    data = load_clips(args.data, args.output / "clips")
+    engine = launch(args.device, recipe.optim.precision)
+    with engine.one_by_one():
+        data = load_clips(args.data, args.output / "clips")
     if args.sanity:
         from .sync_sanity import check
 
-        verdict = check(data, recipe, args.device, not args.no_compile)
+        verdict = check(data, recipe, engine, not args.no_compile)
         print(verdict)
         return 0 if verdict.passed else 1
-    trainer = train(data, args.output, recipe, args.device, not args.no_compile, args.init)
-    done = trainer.step >= recipe.syncnet.steps
-    print(f"{'Done' if done else 'Stopped and saved'} after step {trainer.step}: {args.output}/syncnet.pt")
+    trainer = train(data, args.data, args.output, recipe, engine, not args.no_compile, args.init)
+    if engine.first:
+        report = write_report(args.output, "syncnet.jsonl", "Sync expert", trainer.record)
+        if trainer.step < recipe.syncnet.steps:
+            print(stopped("syncnet", args, trainer.step, recipe.syncnet.steps))
+        else:
+            print(f"Done, see {report}. The expert: {args.output}/syncnet.pt")
+    engine.close()
     return 0

@@ -29,17 +29,17 @@ class Teacher:
             raise ValueError(f"syncnet.teacher: {error}") from error
 
     @torch.no_grad()
-    def cosines(self, mel: Tensor, faces: Tensor) -> Tensor:
-        """How well each sound goes with each window in the teacher's eyes, float32 [B, B] in [0, 1].
+    def vectors(self, mel: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the teacher puts sounds and windows, float32 unit vectors [B, 512] each.
 
         Args:
             mel: [B, 1, 80, 16] as it was recorded: the teacher hears clearly what the pupil hears distorted.
             faces: [B, 15, 48, 96] as `frames_to_expert` gives them.
         """
-        audio, face = self.expert(mel, faces)
-        return audio @ face.T
+        return self.expert(mel, faces)
 
 
-def distillation_loss(audio: Tensor, face: Tensor, cosines: Tensor) -> Tensor:
-    """Mean squared difference of the pupil's cosines, of unit vectors [B, D] each, from the teacher's [B, B]."""
-    return functional.mse_loss(audio @ face.T, cosines)
+def distillation_loss(pupil: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean squared difference of all cosines between sounds and windows; (audio, face) unit vectors [B, D] of each."""
+    own, wanted = (audio @ face.T for audio, face in (pupil, teacher))
+    return functional.mse_loss(own, wanted)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.identity import Recogniser
 from models.networks.patchgan import MultiScalePatchGAN
 from models.networks.wavsyncswap import WavSyncSwap
 
 from .batches import Batch
-from .config import Recipe
+from .config import Recipe, from_mapping
+from .engine import Engine
+from .keeper import Record, read_record, write
 from .lip_reader import LipReader
+from .loop import LOG_EVERY
 from .losses import GeneratorLosses, critic_loss
 from .second_recogniser import MobileFaceNet
+from .shares import gradient_norms, shares, unweighted
 from .sync_loss import SyncLoss
 from .warm_start import warm_start
 
@@ -34,6 +37,7 @@ class Trainer:
         net: the generator in training form; its audio tower is frozen.
         average: exponential moving average of its state dict.
         step: steps done.
+        record: what its checkpoints say beside that.
     """
 
     def __init__(
@@ -43,78 +47,109 @@ class Trainer:
         recogniser: Recogniser,
         reader: LipReader,
         second: MobileFaceNet | None = None,
-        device: str = "cpu",
+        engine: Engine | None = None,
         compiled: bool = True,
         sync: SyncLoss | None = None,
     ) -> None:
         torch.manual_seed(recipe.schedule.seed)
         model, optim = recipe.model, recipe.optim
-        self.recipe, self.step, self.device = recipe, 0, torch.device(device)
+        self.engine = engine or Engine(precision=optim.precision)
+        self.recipe, self.step, self.device, self.record = recipe, 0, self.engine.device, Record()
         self.net = WavSyncSwap(**asdict(model), id_dim=recogniser.dim)
         self.net.audio_encoder.load_state_dict(tower.state_dict())
         self.net.audio_encoder.requires_grad_(False)
         self.critic = MultiScalePatchGAN(scales=2, layers=3 if model.px <= 128 else 4, width=32)  # spec A21
-        self.net.to(self.device)
-        self.critic.to(self.device)
+        self.run_net = self.engine.setup(self.net, compiled)
+        self.run_critic = self.engine.setup(self.critic, compiled)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         learnt = [p for p in self.net.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learnt, optim.lr, (0.5, 0.999))
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), optim.discriminator_lr, (0.5, 0.999))
         self.losses = GeneratorLosses(recipe.loss, model.px, recogniser, reader, second, self.device, compiled)
         self.sync = sync
-        self.run_net = torch.compile(self.net) if compiled else self.net
-        self.run_critic = torch.compile(self.critic) if compiled else self.critic
 
-    def precise(self) -> torch.autocast:
-        """The run's number type where it may be less than float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.precision == "bf16")
+    def train_step(self, batch: Batch) -> dict[str, Any]:
+        """One update of both networks.
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
-        """One update of both networks; returns the weighted losses.
+        Args:
+            batch: this process's rows of the step's batch.
+
+        Returns:
+            The weighted losses over the whole batch by name; on steps that are logged also "raw", the losses without
+            their weights, and "share", how much of the gradient at the generated picture each one makes.
 
         Raises:
-            RuntimeError: a loss or gradient is no number; nothing was updated.
+            RuntimeError: a loss or gradient is no number; nothing was updated, in no process.
         """
         schedule = self.recipe.schedule
-        batch = batch.to(self.device)
-        adversarial = self.step >= schedule.gan_start
+        logged = (self.step + 1) % LOG_EVERY == 0 or self.step + 1 == schedule.steps
         self._set_rate()
         if self.sync:
-            self.sync.look(self.net, self.step, self.precise())
+            self.sync.look(self.net, self.step, self.engine.precise(), self.engine.any)
         self.net.train()
         self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
-        with self.precise():
-            generated = self.run_net(batch.crops, batch.mel, batch.given)
-        losses = {
-            **self.losses.reconstruction(batch, generated),
-            **self.losses.identity(batch, generated, self.step, self.precise()),
-            **self.losses.lips(batch, generated, self.precise()),
-        }
-        if self.sync:
-            losses.update(self.sync(batch, generated, self.step, self.precise()))
-        if adversarial:
-            losses.update(self.losses.realism(self.run_critic, batch, generated, self.precise()))
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()
+        parts = [batch.part(i, schedule.accumulate).to(self.device) for i in range(schedule.accumulate)]
+        drawn, values, squares = [], [], []
+        for part in parts:
+            with self.engine.alone(self.run_net, part is not parts[-1]), self.engine.alone(self.run_critic):
+                picture, losses = self._losses(part, eager=logged)
+                if logged:
+                    squares.append(gradient_norms(losses, picture, self.engine.backward).square())
+                self.engine.backward(torch.stack(list(losses.values())).sum() / len(parts))
+            drawn.append(picture.detach())
+            values.append(torch.stack(list(losses.values())).detach())
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.optim.clip)
-        if not torch.isfinite(total + norm):
-            shown = {name: loss.item() for name, loss in losses.items()}
+        means = self.engine.mean(torch.stack(values).mean(0))
+        result: dict[str, Any] = dict(zip(losses, means.tolist(), strict=True))
+        if not torch.isfinite(means.sum() + norm):
             raise RuntimeError(
-                f"Step {self.step} gave a loss of {total.item()} and a gradient of norm {norm.item()}: {shown}. "
+                f"Step {self.step} gave a loss of {means.sum().item()} and a gradient of norm {norm.item()}: {result}. "
                 "Nothing was updated. Lower optim.lr and start again: the run goes on from its last checkpoint."
             )
         self.optimizer.step()
-        if adversarial or self.step >= schedule.gan_start - HEAD_START:
-            losses["critic"] = critic_loss(self.run_critic, batch.truth, generated, self.precise())
-            # The generator's backward pass left gradients here. Switching requires_grad off and on instead would be
-            # cheaper, but a compiled critic keeps what it saw first.
-            self.critic_optimizer.zero_grad(set_to_none=True)
-            losses["critic"].backward()
-            self.critic_optimizer.step()
+        details: dict[str, Any] = {}
+        if logged:
+            details["raw"] = unweighted(result, self.recipe.loss)
+            if self.sync and "sync" in result:  # its weight rises
+                details["raw"]["sync"] = result["sync"] / self.sync.weight(self.step)
+            details["share"] = shares(list(losses), self.engine.mean(torch.stack(squares).sum(0)))
+        if self.step >= schedule.gan_start - HEAD_START:
+            result["critic"] = self._critic_step(parts, drawn)
         self.step += 1
         self._update_average()
-        return {name: loss.item() for name, loss in losses.items()}
+        return {**result, **details}
+
+    def _losses(self, batch: Batch, eager: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the generator draws, [B, 3, px, px], and the weighted losses of it."""
+        precise = self.engine.precise
+        with torch.compiler.set_stance("force_eager" if eager else "default"):
+            picture = self.run_net(batch.crops, batch.mel, batch.given)
+            picture = picture.view_as(picture)  # gradients are taken here; further up they belong to the engine
+            losses = {
+                **self.losses.reconstruction(batch, picture),
+                **self.losses.identity(batch, picture, self.step, precise()),
+                **self.losses.lips(batch, picture, precise()),
+            }
+            if self.sync:
+                losses.update(self.sync(batch, picture, self.step, precise()))
+            if self.step >= self.recipe.schedule.gan_start:
+                losses.update(self.losses.realism(self.run_critic, batch, picture, precise()))
+        return picture, losses
+
+    def _critic_step(self, parts: list[Batch], drawn: list[Tensor]) -> float:
+        """One update of the critic on the same pictures; its loss over the whole batch."""
+        # The generator's backward pass left gradients here. Switching requires_grad off and on instead would be
+        # cheaper, but a compiled critic keeps what it saw first.
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for part, picture in zip(parts, drawn, strict=True):
+            with self.engine.alone(self.run_critic, part is not parts[-1]):
+                loss = critic_loss(self.run_critic, part.truth, picture, self.engine.precise()) / len(parts)
+                self.engine.backward(loss)
+            total += loss.detach()
+        self.critic_optimizer.step()
+        return self.engine.mean(total).item()
 
     def _set_rate(self) -> None:
         """Linear warm-up; lower once the GAN runs, and linearly to nearly nothing over the last third of that."""
@@ -135,8 +170,8 @@ class Trainer:
                 self.average[name].copy_(value)
 
     def averaged(self) -> WavSyncSwap:
-        """A copy of the network with the averaged weights, in eval mode, on the CPU."""
-        net = WavSyncSwap(**self.net.config)
+        """A copy of the network with the averaged weights, in eval mode, where the run is."""
+        net = WavSyncSwap(**self.net.config).to(self.device)
         net.load_state_dict(self.average)
         return net.eval()
 
@@ -163,9 +198,7 @@ class Trainer:
         }
         state = {name: part.state_dict() for name, part in parts.items()}
         opened = self.sync.opened if self.sync else None
-        state |= {"average": self.average, "step": self.step, "recipe": asdict(self.recipe), "sync_opened": opened}
-        torch.save(state, f"{path}.tmp")
-        os.replace(f"{path}.tmp", path)
+        write(path, {**state, "average": self.average, "sync_opened": opened}, self, self.recipe)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same network; other changes of the recipe hold from here on, and are told.
@@ -174,7 +207,7 @@ class Trainer:
             ValueError: the checkpoint is of another network.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
-        made, wanted = state["recipe"], asdict(self.recipe)
+        made, wanted = asdict(from_mapping(Recipe, state["recipe"])), asdict(self.recipe)  # older ones lack keys
         if made["model"] != wanted["model"]:
             raise ValueError(
                 f"{path} holds the network {made['model']}, the recipe asks for {wanted['model']}. Give another "
@@ -189,6 +222,6 @@ class Trainer:
         self.critic.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["opt"])
         self.critic_optimizer.load_state_dict(state["critic_opt"])
-        self.average, self.step = state["average"], state["step"]
+        self.average, self.step, self.record = state["average"], state["step"], read_record(state)
         if self.sync:
             self.sync.opened = state.get("sync_opened")

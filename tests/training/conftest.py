@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from tests.training.small_run import made_up_people, write_still
 from training.batches import SourceBank
 from training.clips import Clip, ClipSet
 
@@ -13,13 +16,14 @@ from training.clips import Clip, ClipSet
 @pytest.fixture
 def clip_set() -> ClipSet:
     """Three people, 12 frames each, smooth coloured pictures of 120 px; the third is for validation."""
-    random = np.random.default_rng(0)
-    small = random.random((36, 6, 6, 3)).astype(np.float32)
-    crops = np.repeat(np.repeat(small, 20, 1), 20, 2)
-    clips = [Clip(f"c{i}", f"p{i}", "val" if i == 2 else "train", 12 * i, 12, False) for i in range(3)]
-    windows = random.uniform(-4, 4, (36, 80, 16)).astype(np.float32)
-    lips = random.standard_normal((36, 14)).astype(np.float32)
-    return ClipSet(clips, (crops * 255).astype(np.uint8), windows, lips)
+    return made_up_people()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder with one still of somebody else."""
+    write_still(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from training.batches import (
     window_rows,
 )
 from training.clips import MARGIN
+from training.losses import recoloured
 
 
 def test_a_batch_depends_on_seed_and_step_only(clip_set, bank):
@@ -70,11 +71,21 @@ def test_second_vectors_are_of_the_same_pictures(clip_set, bank):
 def test_references_keep_their_distance_and_many_candidates_bring_the_pose_nearer(clip_set, bank):
     draw = Batches(clip_set, clip_set.clips, bank, 96, seed=0)
     clip, random = clip_set.clips[1], np.random.default_rng(0)
-    rows = [draw._reference(clip, 6, random) for _ in range(200)]
-    assert {abs(row - 6) >= DISTANCE and 0 <= row < clip.frames for row in rows} == {True}
+    drawn = [draw._reference_rows(clip, 6, random) - clip.start for _ in range(200)]
+    assert {len(rows) for rows in drawn} == {1, 4, 16}
+    rows = np.concatenate(drawn)
+    assert ((np.abs(rows - 6) >= DISTANCE) & (0 <= rows) & (rows < clip.frames)).all()
     distance = np.abs(draw.poses[clip.start : clip.start + clip.frames] - draw.poses[clip.start + 6]).mean(1)
     far = np.flatnonzero(np.abs(np.arange(clip.frames) - 6) >= DISTANCE)
     assert distance[rows].mean() < distance[far].mean()
+
+
+def test_the_reference_is_the_mean_of_its_frames(clip_set, bank):
+    still = type(clip_set)(clip_set.clips, clip_set.crops.copy(), clip_set.windows, clip_set.lips)
+    for clip in still.clips:
+        still.crops[clip.start : clip.start + clip.frames] = still.crops[clip.start]
+    batch = Batches(still, still.clips, bank, 96, seed=0)(0, 16, 6)
+    assert torch.equal(batch.crops[:, 3:], batch.truth)
 
 
 def test_poses_see_the_upper_half_only(clip_set):
@@ -105,6 +116,28 @@ def test_aligned_faces_are_the_same_with_and_without_jitter(clip_set, bank):
     assert torch.allclose(slope, gain, rtol=0.05)  # colour gain may differ, direction and scale may not
 
 
+def test_dealt_rows_are_those_of_the_whole_batch_kind_by_kind(clip_set, bank):
+    batches = Batches(clip_set, clip_set.of("train"), bank, 96, 0)
+    whole = batches(3, 12, 4, 3)
+    for index in range(2):
+        drawn, cut = batches(3, 12, 4, 3, (index, 2)), whole.part(index, 2)
+        for name in ("crops", "mel", "truth", "source", "to_arcface", "second"):
+            assert torch.equal(getattr(drawn, name), getattr(whole, name)[index::2]), name
+            assert torch.equal(getattr(cut, name), getattr(whole, name)[index::2]), name
+        assert (
+            (drawn.swapped, drawn.kept, drawn.dealt) == (cut.swapped, cut.kept, cut.dealt) == (2, 2 - index, (index, 2))
+        )
+        assert torch.equal(drawn.given, whole.given[index::2])
+    again = whole.part(1, 2).part(1, 3)
+    assert again.dealt == (3, 6)
+    assert torch.equal(again.truth, whole.truth[3::6])
+
+
+def test_a_dealt_face_gets_the_colour_of_the_whole_batch():
+    faces = torch.rand(6, 3, 112, 112)
+    assert torch.equal(recoloured(faces[1::3], 5, (1, 3)), recoloured(faces, 5)[1::3])
+
+
 def test_every_kind_of_rows_begins_with_its_windows():
     rows = window_rows(size=32, swapped=12, kept=10, windows=2)
     assert rows.shape == (6, 5)
@@ -116,12 +149,20 @@ def test_every_kind_of_rows_begins_with_its_windows():
     assert window_rows(8, 3, 2, 0).shape == (0, 5)
 
 
-def test_dealing_rows_out_in_turns_leaves_windows_whole():
-    """Row r to process r % n: each gets every n-th window, in the layout of its smaller batch."""
-    whole, part = window_rows(32, 12, 8, 2), window_rows(16, 6, 4, 1)
+def test_dealing_rows_out_in_turns_leaves_windows_whole(clip_set, bank):
+    """Row r goes to process r % n: each gets every n-th window, in the layout of its smaller batch."""
+    whole, part = window_rows(32, 12, 10, 2), window_rows(16, 6, 5, 1)
     for process in range(2):
         own = whole[(whole % 2 == process).all(1)]
         assert np.array_equal(own // 2, part)
+    batches = Batches(clip_set, clip_set.clips, bank, 96, 0)
+    batch = batches(1, 32, 12, 10, windows=2, silent=0.5)
+    for index in range(2):
+        drawn, cut = batches(1, 32, 12, 10, (index, 2), windows=2, silent=0.5), batch.part(index, 2)
+        assert drawn.windows == cut.windows == 1
+        assert torch.equal(drawn.mel, cut.mel)
+        assert torch.equal(drawn.truth, cut.truth)
+        assert torch.equal(drawn.truth[drawn.window_rows], batch.truth[batch.window_rows[index::2]])
 
 
 def test_windows_are_consecutive_frames_of_one_clip_alike_in_all_but_the_reference(clip_set, bank):

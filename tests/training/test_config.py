@@ -68,3 +68,11 @@ def test_an_unknown_recipe_names_the_known_ones(tmp_path):
     (tmp_path / "broken.toml").write_text("[model\n")
     with pytest.raises(ValueError, match="broken.toml is not valid TOML"):
         load_recipe(str(tmp_path / "broken.toml"))
+
+
+def test_windows_are_dealt_whole_or_not_at_all():
+    recipe = load_recipe("small-96", ["schedule.windows=1", "loss.second_rows=8"])
+    recipe.check_parts(1)
+    with pytest.raises(ValueError, match=r"multiples of 2 rows; schedule.windows = 1.*schedule.windows=2"):
+        recipe.check_parts(2)
+    load_recipe("small-96", ["schedule.windows=2", "loss.second_rows=8"]).check_parts(2)

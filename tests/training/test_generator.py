@@ -6,17 +6,15 @@ import signal
 from dataclasses import replace
 from fractions import Fraction
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
 from models.generator import load_generator
-from models.geometry import ARCFACE_TEMPLATE
 from models.identity import FaceEmbedding, load_recogniser
 from models.networks import build
 from training.batches import Batches
 from training.config import LossConfig, ModelConfig, Recipe, ScheduleConfig, load_recipe
+from training.engine import Engine
 from training.export import export
 from training.generator import train
 from training.lip_reader import LipReader
@@ -124,6 +122,60 @@ def test_a_changed_recipe_goes_on_and_is_told(make, tmp_path, caplog):
     assert "loss.l1 changes from 10.0 to 20.0 at step 0" in caplog.text
 
 
+def test_a_checkpoint_from_before_records_and_new_recipe_keys_is_gone_on_from(make, tmp_path):
+    trainer, batches = make()
+    advance(trainer, batches, 1)
+    trainer.save(tmp_path / "last.pt")
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["record"], state["recipe"]["schedule"]["accumulate"], state["recipe"]["syncnet"]["keep_every"]
+    torch.save(state, tmp_path / "old.pt")
+    fresh, _ = make()
+    fresh.restore(tmp_path / "old.pt")
+    assert fresh.step == 1
+    assert torch.equal(
+        fresh.average["audio_map.0.conv_block.0.weight"], trainer.average["audio_map.0.conv_block.0.weight"]
+    )
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(make):
+    """With batch statistics frozen, since each part has its own."""
+    updates = []
+    for accumulate in (1, 2):
+        trainer, batches = make()
+        trainer.recipe = replace(
+            RECIPE,
+            schedule=replace(RECIPE.schedule, gan_start=0, accumulate=accumulate),
+            optim=replace(RECIPE.optim, precision="fp32"),
+        )
+        trainer.engine = Engine(precision="fp32")
+        trainer.run_net, trainer.run_critic = (trainer.engine.setup(n, False) for n in (trainer.net, trainer.critic))
+        trainer.net.eval()
+        trainer.critic.eval()
+        trainer.net.train = lambda mode=True: None
+        losses = trainer.train_step(batches(0, 4, 2, 1))
+        moments = [torch.cat([s["exp_avg"].flatten() for s in o.state.values()]) for o in optimizers(trainer)]
+        updates.append((losses, moments))
+    (whole, gradients), (parted, others) = updates
+    assert parted == pytest.approx(whole, rel=1e-3)
+    for a, b in zip(gradients, others, strict=True):
+        assert (a - b).norm() < 2e-3 * a.norm()
+
+
+def optimizers(trainer: Trainer) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    return trainer.optimizer, trainer.critic_optimizer
+
+
+def test_logged_steps_tell_raw_losses_and_shares_of_the_gradient(make):
+    trainer, batches = make()
+    losses = advance(trainer, batches, 4)
+    assert all("share" not in entry for entry in losses[:3])
+    last = losses[3]
+    assert sum(last["share"].values()) == pytest.approx(1, abs=1e-3)
+    assert set(last["share"]) == {"l1", "low", "identity", "second_identity", "lips", "adversarial", "matching"}
+    assert last["raw"]["l1"] == pytest.approx(last["l1"] / RECIPE.loss.l1)
+    assert last["raw"]["matching"] == pytest.approx(last["matching"] / RECIPE.loss.feature_matching)
+
+
 def test_a_loss_that_is_no_number_changes_nothing(make):
     trainer, batches = make()
     advance(trainer, batches, 1)
@@ -134,17 +186,6 @@ def test_a_loss_that_is_no_number_changes_nothing(make):
         trainer.train_step(batch)
     assert all(torch.equal(v, trainer.net.state_dict()[k]) for k, v in before.items())
     assert trainer.step == 1
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A data folder with one still of somebody else."""
-    (tmp_path / "faces").mkdir()
-    picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "faces" / "a.png"), picture)
-    points = " ".join(f"{value:.1f}" for value in ARCFACE_TEMPLATE.ravel())
-    (tmp_path / "faces" / "manifest.csv").write_text(f"file,kind,kps5,identity\na.png,photo,{points},somebody\n")
-    return tmp_path
 
 
 def test_a_stopped_run_saves_and_goes_on_to_the_same_weights(clip_set, folder, monkeypatch):
@@ -171,9 +212,9 @@ def test_a_stopped_run_saves_and_goes_on_to_the_same_weights(clip_set, folder, m
     assert all(torch.equal(v, resumed.net.state_dict()[k]) for k, v in whole.net.state_dict().items())
     lines = [json.loads(line) for line in (folder / "part" / "log.jsonl").read_text().splitlines()]
     assert {"step", "samples_per_s", "data_share", "l1", "critic"} <= set(lines[-1])
-    checked = [line for line in lines if "leak_mask" in line]
-    assert [line["step"] for line in checked] == [3, 6]
-    assert all(line["leak_mask"] == 0 and line["leak_audio"] >= 0 for line in checked)
+    checked = [line for line in lines if "val_leak_mask" in line]
+    assert checked[0]["step"] == 1  # from the first step on
+    assert all(line["val_leak_mask"] == 0 and line["val_leak_audio"] >= 0 for line in checked)
 
 
 def test_mouth_weights_have_mean_one_and_favour_the_mouth():

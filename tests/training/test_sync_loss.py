@@ -110,6 +110,9 @@ def test_the_gate_opens_when_it_is_time_and_the_windows_are_good_enough(make):
     def opens(step: int, **changes: float) -> bool:
         gate = SyncLoss(replace(LOSS, **changes), sync.expert, sync.held_out, CPU)
         gate.look(net, step, nullcontext())
+        asked = []
+        SyncLoss(replace(LOSS, **changes), sync.expert, sync.held_out, CPU).look(net, step, nullcontext(), asked.append)
+        assert asked in ([gate.opened == step], [])  # what the other processes are asked is what is decided here
         assert (gate.opened == step) == bool(gate.weight(step))
         return gate.opened == step
 
@@ -135,6 +138,13 @@ def test_a_shut_gate_trains_as_if_there_were_no_expert(make):
     without.sync = None
     assert advance(shut, batches, 1) == advance(without, batches, 1)
     assert all(torch.equal(v, without.net.state_dict()[k]) for k, v in shut.net.state_dict().items())
+
+
+def test_parts_of_a_batch_give_the_loss_of_the_whole(clip_set, bank, expert, held_out):
+    batch = Batches(clip_set, clip_set.clips, bank, 96, 0)(1, 24, 12, windows=2)
+    loss = SyncLoss(LOSS, expert, held_out, CPU)
+    parts = [loss.distance(part.truth, part) for part in (batch.part(0, 2), batch.part(1, 2))]
+    assert torch.stack(parts).mean().item() == pytest.approx(loss.distance(batch.truth, batch).item(), rel=1e-5)
 
 
 def test_a_resumed_run_knows_when_its_gate_opened(make, tmp_path):

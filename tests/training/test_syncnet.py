@@ -71,14 +71,14 @@ def test_a_perfect_expert_and_a_constant_one(talking):
 
 def test_resumed_training_equals_unbroken_training_and_logs_from_the_first_measurement(talking, tmp_path):
     recipe = load_recipe("debug")
-    whole = train(talking, tmp_path / "whole", recipe, compiled=False)
+    whole = train(talking, tmp_path, tmp_path / "whole", recipe, compiled=False)
     part = SyncTrainer(recipe, compiled=False)
     batches = SyncBatches(talking, talking.of("train"), recipe.schedule.seed)
     for step in range(4):
         part.train_step(batches(step, recipe.syncnet.clips, recipe.syncnet.windows))
     (tmp_path / "part").mkdir()
     part.save(tmp_path / "part" / "syncnet.pt")
-    resumed = train(talking, tmp_path / "part", recipe, compiled=False)
+    resumed = train(talking, tmp_path, tmp_path / "part", recipe, compiled=False)
     assert all(torch.equal(v, resumed.expert.state_dict()[k]) for k, v in whole.expert.state_dict().items())
     lines = [json.loads(line) for line in (tmp_path / "whole" / "syncnet.jsonl").read_text().splitlines()]
     metrics = {"val_accuracy", "val_offset_within_1", "val_loss"}
@@ -88,7 +88,7 @@ def test_resumed_training_equals_unbroken_training_and_logs_from_the_first_measu
 
 
 def test_the_checkpoint_has_the_public_layout(talking, tmp_path):
-    train(talking, tmp_path, load_recipe("debug"), compiled=False)
+    train(talking, tmp_path, tmp_path, load_recipe("debug"), compiled=False)
     state, metadata = load_weights(export(tmp_path / "syncnet.pt", tmp_path / "s.safetensors", torch.float32))
     build("syncnet_expert").load_state_dict(state)
     assert (metadata["network"], metadata["steps"]) == ("syncnet_expert", 6)
@@ -107,7 +107,7 @@ def test_training_starts_from_an_expert_where_one_is_given(talking, tmp_path):
     expert = build("syncnet_expert")
     torch.save({"state_dict": {f"module.{k}": v for k, v in expert.state_dict().items()}}, tmp_path / "expert.pth")
     recipe = load_recipe("debug", ["syncnet.steps=1", "syncnet.lr=1e-12"])
-    trainer = train(talking, tmp_path / "run", recipe, compiled=False, init=tmp_path / "expert.pth")
+    trainer = train(talking, tmp_path, tmp_path / "run", recipe, compiled=False, init=tmp_path / "expert.pth")
     weights = dict(trainer.expert.named_parameters())
     assert all(torch.allclose(value, weights[name], atol=1e-6) for name, value in expert.named_parameters())
 

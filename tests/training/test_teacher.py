@@ -22,9 +22,11 @@ def file(tmp_path_factory):
 
 
 def test_the_loss_compares_cosines():
-    eye = torch.eye(2)
-    assert distillation_loss(eye, eye, eye) == 0
-    assert distillation_loss(eye, eye, torch.ones(2, 2)).item() == 0.5
+    eye, alike = torch.eye(2), torch.ones(2, 2) / 2**0.5
+    assert distillation_loss((eye, eye), (eye, eye)) == 0
+    turned = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    assert distillation_loss((turned, turned), (eye, eye)) == 0  # another space, the same likeness
+    assert distillation_loss((eye, eye), (alike, alike)).item() == pytest.approx(0.5)
 
 
 def test_the_teacher_stays_what_it_is_and_hears_the_recording(file, talking):
@@ -32,13 +34,13 @@ def test_the_teacher_stays_what_it_is_and_hears_the_recording(file, talking):
     trainer = SyncTrainer(recipe, compiled=False)
     before = {k: v.clone() for k, v in trainer.teacher.expert.state_dict().items()}
     batch = SyncBatches(talking, talking.of("train"), 0)(0, 2, 3)
-    heard, cosines = [], trainer.teacher.cosines
+    heard, vectors = [], trainer.teacher.vectors
 
     def overheard(mel, faces):
         heard.append(mel)
-        return cosines(mel, faces)
+        return vectors(mel, faces)
 
-    trainer.teacher.cosines = overheard
+    trainer.teacher.vectors = overheard
     assert "distillation" in trainer.train_step(batch)
     assert torch.equal(heard[0], batch.mel)
     expert = trainer.teacher.expert
@@ -55,7 +57,8 @@ def test_a_pupil_comes_nearer_to_its_teacher(file, talking):
     change = [f"syncnet.teacher={file}", "syncnet.supervised_steps=0", "syncnet.distillation=1000", "optim.warmup=1"]
     recipe = load_recipe("debug", [*change, "syncnet.steps=100", "syncnet.lr=1e-3", "optim.precision=fp32"])
     trainer = SyncTrainer(recipe, compiled=False)
-    trainer.teacher.cosines = lambda mel, faces: torch.full((len(mel), len(mel)), 0.5)
+    half = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]]).repeat_interleave(4, 0)
+    trainer.teacher.vectors = lambda mel, faces: (half[: len(mel)], half[4 : 4 + len(mel)])
     batch = SyncBatches(talking, talking.of("train"), 0)(0, 2, 2)
     losses = [trainer.train_step(batch)["distillation"] for _ in range(8)]
     assert losses[-1] < 0.6 * losses[0]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoints import save_weights
+from training.data.listening import LEAST_OTHERS, Spoken, least_correlation, offsets
+from training.data.pictures import Strip, encode
+from training.data.sound import track_sound
+from training.data.sync import LAGS, best_lag, lag_curve, load_expert
+
+
+def spoken(video: str, frames: int, offset: int, seed: int, noise: float = 1.0) -> Spoken:
+    """A track whose lips follow 14 of the things that are heard, `offset` frames before the sound shows it."""
+    random = np.random.default_rng(seed)
+    heard = random.standard_normal((frames + 2 * LAGS, 512))
+    there = heard[LAGS + offset : LAGS + offset + frames]
+    lips = there[:, :14] + noise * random.standard_normal((frames, 14))
+    return Spoken(video, lambda: (heard.astype(np.float16), lips.astype(np.float32)))
+
+
+def test_offsets_are_found_by_what_other_videos_teach():
+    wanted = [0, 0, -1, 0, 1, 6, -4]
+    found = offsets([spoken(f"v{i}", 700, offset, i) for i, offset in enumerate(wanted)])
+    assert [offset for offset, _ in found] == wanted
+    assert min(correlation for _, correlation in found) > least_correlation(700)
+
+
+def test_foreign_sound_does_not_correlate():
+    tracks = [spoken(f"v{i}", 700, 0, i) for i in range(4)]
+    stranger = spoken("v4", 700, 0, 9, noise=1000.0)
+    correlation = offsets([*tracks, stranger])[-1][1]
+    assert correlation < least_correlation(700) == 0.2
+    assert least_correlation(64) == 0.375
+
+
+def test_without_enough_other_videos_nothing_is_claimed():
+    assert offsets([spoken("a", 5000, 3, 0), spoken("b", LEAST_OTHERS - 1, 0, 1)])[0] is None
+    assert offsets([spoken("a", 5000, 3, 0), spoken("a", 5000, 3, 1)]) == [
+        None,
+        None,
+    ]  # one video teaches itself nothing
+
+
+def test_the_expert_is_asked_at_every_lag(tmp_path):
+    """Brightness of picture and loudness of sound say the same; the sound comes four frames late."""
+
+    class Loud(torch.nn.Module):
+        def embed_audio(self, mel):
+            angle = (mel.mean((1, 2, 3)) + 4) / 8 * torch.pi / 2
+            return torch.stack([angle.cos(), angle.sin()], 1)
+
+        def embed_face(self, frames):
+            angle = frames.mean((1, 2, 3)) * torch.pi / 2
+            return torch.stack([angle.cos(), angle.sin()], 1)
+
+    random = np.random.default_rng(0)
+    level = np.repeat(random.random(20), 10)  # of 200 frames
+    t = np.arange(200 * 640)
+    late = np.roll(level, 4)[t // 640]
+    sound = track_sound(torch.from_numpy((late**3 * random.standard_normal(len(t)) * 0.3).astype(np.float32)), 0, 200)
+    # What the expert hears of each frame's own sound, four frames on, is what the pictures show.
+    heard = (sound.windows(4).mean((1, 2)) + 4) / 8
+    data = [encode(np.full((120, 120, 3), round(255 * value), np.uint8)) for value in heard]
+    ends = np.cumsum([0, *map(len, data)]).tolist()
+    (tmp_path / "s").write_bytes(b"".join(data))
+    strip = Strip(tmp_path / "s", [(start, len(one)) for start, one in zip(ends, data, strict=False)])
+    offset, contrast = best_lag(lag_curve(Loud(), strip, sound))
+    assert 4 <= offset <= 6  # a window of five pictures is compared with the sound of its first
+    assert contrast > 3
+
+
+def test_another_networks_file_is_no_expert(tmp_path):
+    save_weights(tmp_path / "g.safetensors", {"a": torch.zeros(2)}, {"network": "wavsyncswap"})
+    with pytest.raises(ValueError, match=r"no sync expert but wavsyncswap.*training export"):
+        load_expert(tmp_path / "g.safetensors")

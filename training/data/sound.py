@@ -1,0 +1,72 @@
+"""The sound of a track: its stretch of the mel spectrogram, and the windows of its frames at any lag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import audio
+
+from ..clips import FPS
+
+REACH = 20  # frames of sound kept on both sides, so that lags and offsets find what they need
+EDGE = 4  # mel columns whose 50 ms of sound lie beyond the ends of a cut
+
+
+@dataclass(frozen=True)
+class TrackSound:
+    """Part of a recording's mel.
+
+    Attributes:
+        mel: float32 [80, T] in [-4, 4].
+        column: number of its first column in the recording.
+        columns: how many columns the recording has.
+        first: number of the track's first frame in the recording.
+        frames: length of the track.
+    """
+
+    mel: NDArray[np.float32]
+    column: int
+    columns: int
+    first: int
+    frames: int
+
+    def windows_around(self, reach: int) -> NDArray[np.float32]:
+        """Windows of `reach` frames before the track, of its own, and of `reach` frames after it."""
+        before, after = self.windows(-reach)[:reach], self.windows(reach)[-reach:]
+        return np.concatenate([before, self.windows(), after])
+
+    def windows(self, lag: int = 0) -> NDArray[np.float32]:
+        """The windows that `models.audio.mel_windows` cuts out of the whole recording, float32 [frames, 80, 16].
+
+        Args:
+            lag: frames by which the windows are moved, at most `REACH` either way.
+        """
+        starts = audio.window_starts(self.frames, FPS, self.columns, lag, self.first).numpy() - self.column
+        columns = starts[:, None] + np.arange(audio.WINDOW_COLUMNS)
+        return np.ascontiguousarray(self.mel[:, columns].transpose(1, 0, 2))
+
+
+def track_sound(sound: torch.Tensor, first: int, frames: int) -> TrackSound:
+    """The mel of a track and a little more; only that stretch is computed.
+
+    Args:
+        sound: float32 [S], the recording at 16 kHz.
+        first: the track's first frame.
+        frames: its length.
+    """
+    columns = 1 + len(sound) // audio.HOP
+    starts = audio.window_starts(frames + 2 * REACH, FPS, columns, -REACH, first)
+    low, high = int(starts[0]), int(starts[-1]) + audio.WINDOW_COLUMNS
+    begin = max(0, low - EDGE)
+    part = sound[begin * audio.HOP : (high + EDGE) * audio.HOP]
+    mel = audio.mel_spectrogram(part)[:, low - begin : high - begin]
+    return TrackSound(mel.numpy(), low, columns, first, frames)
+
+
+def sound_from(arrays: dict[str, np.ndarray], first: int, frames: int) -> TrackSound:
+    """The sound of a track out of its stored arrays `mel`, `column` and `columns`."""
+    return TrackSound(arrays["mel"], int(arrays["column"]), int(arrays["columns"]), first, frames)
