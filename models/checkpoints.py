@@ -19,7 +19,7 @@ from .known_files import KNOWN_FILES, KnownFile, named
 Metadata = dict[str, Any]
 DIGEST_KEY = "tensors_sha256"
 _BUNDLED = Path(__file__).parent / "bundled"
-_WRAPPERS = ("state_dict", "model", "net", "module")
+_WRAPPERS = ("state_dict", "model", "net", "module", "expert")
 
 
 def bundled_path(name: str) -> Path:

@@ -27,7 +27,19 @@ def speech_activity(waveform: Tensor) -> Tensor:
         return torch.zeros(columns)
     padded = functional.pad(waveform.double(), (FRAME // 2, FRAME // 2 + HOP))
     power = functional.avg_pool1d(padded.square()[None], FRAME, HOP)[0, :columns]
-    level = 10 * torch.log10(power + 1e-12)
+    return level_activity(10 * torch.log10(power + 1e-12))
+
+
+def level_activity(level: Tensor) -> Tensor:
+    """`speech_activity` of a level curve.
+
+    Args:
+        level: float64 [T] dBFS, one a mel column.
+
+    Returns:
+        float32 [T] in [0, 1].
+    """
+    columns = len(level)
     audible = level[level > SILENT_DB]
     if not len(audible):
         return torch.zeros(columns)

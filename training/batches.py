@@ -1,11 +1,17 @@
 """Batches for the generator: target, reference, mel window and source identity, augmented alike.
 
 A batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would have seen.
+
+Rows are of three kinds, in this order: kept (no identity is given), own (the target's identity) and swapped (somebody
+else's). Every kind begins with its windows of five consecutive frames, which the sync expert judges; the rest of its
+rows are single frames. Rows of silence are taken from the single frames.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +19,16 @@ import torch
 from torch import Tensor
 
 from models import geometry
+from models.audio import MEL_SILENCE
+from models.networks.syncnet import FRAMES
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import DISTANCE, pose_thumbnail
 
 from .clips import MARGIN, Clip, ClipSet
+from .config import ScheduleConfig
+from .silence import resting_frames
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Batch:
         dealt: (i, n): these are rows i, i + n, i + 2 n ... of the step's whole batch; (0, 1) is all of it.
         to_arcface: [B, 2, 3] sampling maps of the aligned 112-px face out of a generated crop.
         second: [B, E] the sources' vectors by the bank's second recogniser, if it has one.
+        windows: how many windows of consecutive frames each kind of rows begins with, see `window_rows`.
     """
 
     crops: Tensor
@@ -70,13 +83,20 @@ class Batch:
     second: Tensor | None = None
     kept: int = 0
     dealt: tuple[int, int] = (0, 1)
+    windows: int = 0
 
     def part(self, index: int, count: int) -> Batch:
         """Every `count`-th row from row `index` on: each kind of rows keeps its place and its share."""
         own: dict[str, Any] = {k: v[index::count] for k, v in vars(self).items() if isinstance(v, Tensor)}
         first, parts = self.dealt
-        kept, swapped = len(range(index, self.kept, count)), self.swapped // count
-        return replace(self, **own, kept=kept, swapped=swapped, dealt=(first + parts * index, parts * count))
+        kept, swapped, windows = len(range(index, self.kept, count)), self.swapped // count, self.windows // count
+        dealt = first + parts * index, parts * count
+        return replace(self, **own, kept=kept, swapped=swapped, windows=windows, dealt=dealt)
+
+    @property
+    def window_rows(self) -> Tensor:
+        """Rows of all windows, int64 [W, 5] on the CPU."""
+        return torch.from_numpy(window_rows(len(self.crops), self.swapped, self.kept, self.windows))
 
     @property
     def given(self) -> Tensor:
@@ -87,6 +107,17 @@ class Batch:
         """The same batch on a device."""
         moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
+
+
+def window_rows(size: int, swapped: int, kept: int, windows: int) -> np.ndarray:
+    """Which rows of a batch are windows of consecutive frames: row numbers int64 [W, 5], frame after frame.
+
+    Each kind that has rows begins with `windows` windows, time-major (spec A9): their first frames, then their second
+    ones, and so on. A window never mixes kinds.
+    """
+    kinds = ((0, kept), (kept, size - swapped), (size - swapped, size))
+    inner = np.arange(windows)[:, None] + windows * np.arange(FRAMES)
+    return np.concatenate([first + inner for first, end in kinds if end > first])
 
 
 def arcface_matrix() -> np.ndarray:
@@ -180,34 +211,106 @@ class Batches:
         distance = np.abs(self.poses[candidates] - self.poses[clip.start + frame]).mean(1)
         return candidates[distance.argsort()[: max(1, len(candidates) // 4)]]
 
-    def __call__(self, step: int, size: int, swapped: int, kept: int = 0, part: tuple[int, int] = (0, 1)) -> Batch:
-        """The batch of a step: the first `kept` of `size` rows go without identity, the last `swapped` get another.
+    @cached_property
+    def _rest(self) -> list[tuple[Clip, np.ndarray]]:
+        """Clips in which somebody rests, and in which frames."""
+        frames = [(clip, resting_frames(self.data, clip)) for clip in self.clips]
+        found = [(clip, where) for clip, where in frames if len(where)]
+        if not found:
+            log.warning("no clip has a silent stretch with closed lips: schedule.silent has no effect")
+        return found
 
-        `part` = (i, n) gives what `Batch.part(i, n)` of the whole would, without drawing the other rows' pictures.
+    def _at_rest(self, share: float, single: np.ndarray, random: np.random.Generator) -> dict[int, tuple[Clip, int]]:
+        """Clip and frame of the rows that show somebody silent: about `share` of the rows `single`."""
+        chosen = single[random.random(len(single)) < share]
+        if not len(chosen) or not self._rest:
+            return {}
+        picks = [self._rest[random.integers(len(self._rest))] for _ in chosen]
+        return {int(row): (clip, int(random.choice(frames))) for row, (clip, frames) in zip(chosen, picks, strict=True)}
+
+    def _rows(
+        self, swapped: int, lead: np.ndarray, resting: dict[int, tuple[Clip, int]], random: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Stored rows of the targets [B] and of their references, and places of the sources in the bank [B].
+
+        `lead` is the row that each row takes its clip and source from; frames follow one another from there.
+        """
+        size = len(lead)
+        picks = random.choice(len(self.clips), size, p=self.weight)
+        reach = np.bincount(lead, minlength=size)
+        frames, target, source = (np.zeros(size, int) for _ in range(3))
+        reference = []
+        for row, first in enumerate(lead.tolist()):
+            clip = self.clips[picks[first]]
+            if row in resting:
+                clip, frames[row] = resting[row]
+            elif first == row:
+                frames[row] = random.integers(clip.frames - reach[row] + 1)
+            else:
+                frames[row] = frames[first] + (lead[:row] == first).sum()
+            target[row] = clip.start + frames[row]
+            reference.append(self._reference_rows(clip, int(frames[row]), random))
+            draw = self.bank.own if row < size - swapped else self.bank.other
+            source[row] = draw(clip.identity, random) if first == row else source[first]
+        return target, reference, source
+
+    def of(self, step: int, schedule: ScheduleConfig, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of a step of a run."""
+        return self(step, schedule.batch, schedule.swapped, schedule.kept, part, schedule.windows, schedule.silent)
+
+    def __call__(
+        self,
+        step: int,
+        size: int,
+        swapped: int,
+        kept: int = 0,
+        part: tuple[int, int] = (0, 1),
+        windows: int = 0,
+        silent: float = 0.0,
+    ) -> Batch:
+        """The batch of a step.
+
+        Args:
+            step: which one.
+            size: rows.
+            swapped: this many, the last ones, get another identity.
+            kept: this many, the first ones, go without identity.
+            part: (i, n) gives what `Batch.part(i, n)` of the whole would, without drawing the other rows' pictures.
+            windows: windows of five frames in each kind of rows, see `window_rows`. The frames of one share source,
+                shift and colour; each has its own reference.
+            silent: share of the single rows in which nobody speaks, lips closed; 0 where the clips have no such frames.
+                Half of them hear digital silence, the others part of what was recorded, as behind the nodes' gate.
         """
         random = np.random.default_rng([self.seed, step])
-        target, reference, source = [], [], []
-        for row, pick in enumerate(random.choice(len(self.clips), size, p=self.weight)):
-            clip = self.clips[pick]
-            frame = int(random.integers(clip.frames))
-            target.append(clip.start + frame)
-            reference.append(self._reference_rows(clip, frame, random))
-            draw = self.bank.own if row < size - swapped else self.bank.other
-            source.append(draw(clip.identity, random))
-        jitter = np.stack([jitter_matrix(random) for _ in range(size)])
-        colours = colour_change(random, size)
+        hush = np.random.default_rng([self.seed, step, 1])  # of its own: without silence batches stay what they are
+        rows = window_rows(size, swapped, kept, windows)
+        lead = np.arange(size)
+        lead[rows] = rows[:, :1]
+        resting = self._at_rest(silent, np.setdiff1d(lead, rows), hush)
+        loud = np.ones(size, np.float32)
+        loud[list(resting)] = np.maximum(0, hush.uniform(-1, 1, len(resting)))
+        target, reference, source = self._rows(swapped, lead, resting, random)
+        jitter = np.stack([jitter_matrix(random) for _ in range(size)])[lead]
+        colours = [change[lead] for change in colour_change(random, size)]
         own = slice(part[0], None, part[1])
-        target, reference, source, jitter = target[own], reference[own], source[own], jitter[own]
-        colours = colours[0][own], colours[1][own]
+        target, reference, source, jitter, loud = target[own], reference[own], source[own], jitter[own], loud[own]
+        colours = [change[own] for change in colours]
         truth = recolour(sample(self.data.crops[target], jitter, self.px), *colours)
         shown = [self.data.crops[rows].mean(0).round().astype(np.uint8) for rows in reference]
         other = recolour(sample(np.stack(shown), jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
-        mel = torch.from_numpy(self.data.windows[target])[:, None]
+        mel = torch.from_numpy(quietened(self.data.windows[target], loud))[:, None]
         second = None if self.bank.second is None else self.bank.second[source]
         vectors, kept = self.bank.vectors[source], len(range(part[0], kept, part[1]))
-        return Batch(crops, mel, truth, vectors, swapped // part[1], to_arcface, second, kept, part)
+        counts = {"kept": kept, "swapped": swapped // part[1], "windows": windows // part[1]}
+        return Batch(crops, mel, truth, vectors, to_arcface=to_arcface, second=second, dealt=part, **counts)
+
+
+def quietened(windows: np.ndarray, loud: np.ndarray) -> np.ndarray:
+    """Mel windows [B, 80, 16] drawn towards silence where `loud` [B] is below 1; 0 is digital silence."""
+    drawn = MEL_SILENCE + (windows - MEL_SILENCE) * loud[:, None, None]
+    return np.where(loud[:, None, None] < 1, drawn, windows)
 
 
 def aligned_faces(generated: Tensor, to_arcface: Tensor) -> Tensor:

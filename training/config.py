@@ -49,6 +49,8 @@ class ScheduleConfig:
     measure_every: int = 250  # held-out L1 of the averaged weights; the best one's checkpoint stays as best.pt
     keep_every: int = 0  # checkpoints that stay for good, step_N.pt; 0 = none
     sample_every: int = 1000  # pictures and a short video of held-out people; 0 = none
+    windows: int = 0  # windows of 5 consecutive frames in each kind of rows (kept, own, swapped), for the sync loss
+    silent: float = 0.0  # share of the single rows in which nobody speaks, lips closed
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ class LossConfig:
     lips: float = 1.0  # what a frozen lip reader sees in the generated and in the true mouth, swapped rows too
     feature_matching: float = 5.0
     adversarial: float = 1.0
+    sync: float = 0.0  # -log of the sync expert's probability over schedule.windows, all kinds of rows; the paper: 1
+    expert: str = ""  # the expert's file: syncnet.pt of a run, its export, or lipsync_expert.pth
+    # The gate before it (spec 5.1): opens when held-out windows get below sync_gate, or below sync_ratio times what the
+    # expert says of their true frames. No loss is above 16.2, so a larger sync_gate opens it at once.
+    sync_gate: float = 0.75
+    sync_ratio: float = 1.5
+    sync_start: int = 0  # step from which the gate is looked at
+    sync_every: int = 250  # steps from one look to the next
+    sync_ramp: int = 5000  # steps from the opening to the whole weight
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,8 @@ class SyncConfig:
     temperature: float = 0.07
     measure_every: int = 100
     keep_every: int = 0  # checkpoints that stay for good, syncnet_step_N.pt; 0 = none
+    teacher: str = ""  # file of a frozen expert whose cosines are learnt beside the data; "" = none
+    distillation: float = 10.0  # weight of that; squared differences of cosines are small
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,8 @@ class Recipe:
         Raises:
             ValueError: names every fault at once.
         """
-        model, schedule, optim = self.model, self.schedule, self.optim
+        model, schedule, optim, loss = self.model, self.schedule, self.optim, self.loss
+        own = schedule.batch - schedule.swapped - schedule.kept
         rules = {
             f"model.width is one of {', '.join(sorted(PRESETS))}": model.width in PRESETS,
             f"model.px is one of {', '.join(map(str, SIZES))}": model.px in SIZES,
@@ -131,6 +145,10 @@ class Recipe:
             "schedule.tower_steps and reader_steps are at least 1": min(
                 schedule.tower_steps, schedule.reader_steps
             ) >= 1,
+            "every kind of rows of a batch has 5 rows for each of schedule.windows": 0 <= schedule.windows <= min(
+                (rows for rows in (schedule.swapped, schedule.kept, own) if rows > 0), default=0
+            ) // 5,
+            "schedule.silent lies between 0 and 1": 0 <= schedule.silent <= 1,
             "optim.lr and discriminator_lr lie above 0 and below 1": all(
                 0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
             ),
@@ -140,7 +158,15 @@ class Recipe:
                 min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
                 and self.syncnet.windows > 1
             ),
-            "loss weights are not negative": all(getattr(self.loss, f.name) >= 0 for f in fields(self.loss)),
+            "syncnet.distillation is not negative, and above 0 with syncnet.teacher": (
+                self.syncnet.distillation >= 0 and (not self.syncnet.teacher or self.syncnet.distillation > 0)
+            ),
+            "loss weights and gates are not negative": all(
+                value >= 0 for value in vars(loss).values() if not isinstance(value, str)
+            ),
+            "loss.sync goes with loss.expert, schedule.windows of at least 1 and loss.sync_every of at least 1": (
+                not loss.sync or (bool(loss.expert) and schedule.windows >= 1 and loss.sync_every >= 1)
+            ),
             "loss.identity_rows is at least loss.second_rows": self.loss.identity_rows >= self.loss.second_rows,
         }  # fmt: skip
         broken = [rule for rule, kept in rules.items() if not kept]
@@ -165,6 +191,8 @@ class Recipe:
             "loss.identity_rows": seen,
             "loss.second_rows": min(loss.second_rows, seen),
         }
+        if schedule.windows:  # all frames of a window go to one process
+            rows |= {"schedule.kept": schedule.kept, "schedule.windows": schedule.windows}
         odd = {name: count for name, count in rows.items() if count % parts}
         if odd:
             found = ", ".join(f"{name} = {count}" for name, count in odd.items())

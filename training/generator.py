@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from .clips import ClipSet, load_clips
 from .config import Recipe, load_recipe, to_toml
 from .engine import Engine
 from .keeper import Keeper, data_digest
+from .leak import leaks
 from .lip_reader import LipReader, load_reader, pretrain_reader
 from .loop import Rhythm, add_run_arguments, follow, launch, stopped
 from .plan import describe
@@ -30,7 +32,9 @@ from .report import write_report
 from .samples import HeldOut
 from .second_recogniser import second_recogniser
 from .sources import source_bank
+from .sync_loss import expert_of, sync_loss_of
 from .trainer import Trainer
+from .warm_start import recognise
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -45,15 +49,15 @@ class GeneratorCourse:
     def draw(self, step: int) -> Batch:
         """This process's rows of a step's batch."""
         schedule, engine = self.trainer.recipe.schedule, self.trainer.engine
-        part = engine.index, engine.count
-        return self.batches(step, schedule.batch, schedule.swapped, schedule.kept, part)
+        return self.batches.of(step, schedule, (engine.index, engine.count))
 
     def measure(self) -> tuple[dict[str, float], float] | None:
-        """L1 of the averaged weights on people held out; the lowest is the best."""
+        """L1 and leaks of the averaged weights on people held out; the lowest L1 is the best."""
         if self.held_out is None:
             return None
-        error = self.held_out.l1(self.trainer.averaged())
-        return {"l1": error}, -error
+        net = self.trainer.averaged()
+        error, found = self.held_out.l1(net), leaks(net, self.held_out.batch.to(self.trainer.device))
+        return {"l1": error, **{f"leak_{name}": value for name, value in found.items()}}, -error
 
     def sample(self, watch: Watch) -> None:
         """A picture and a video of people held out, by the averaged weights."""
@@ -68,7 +72,7 @@ def train(
     folder: Path,
     output: Path,
     recipe: Recipe,
-    init: Path | None = None,
+    init: Sequence[Path] = (),
     engine: Engine | None = None,
     compiled: bool = True,
 ) -> Trainer:
@@ -80,7 +84,8 @@ def train(
         output: run folder that all processes see; gets recipe.toml, log.jsonl, the checkpoints last.pt and best.pt,
             samples/, report.md and the pre-trained parts.
         recipe: what to do.
-        init: exported weights to start from instead of noise; ignored when a run is resumed.
+        init: weights to start from instead of noise, one after the other, see `warm_start`; ignored when a run is
+            resumed.
         engine: where to train; None = one process on the CPU.
         compiled: use torch.compile; a minute at the start, a quarter faster after.
 
@@ -100,14 +105,15 @@ def train(
     with engine.one_by_one():
         reader, tower = _reader(data, batches, output, recipe), _tower(data, output, recipe)
     held_out = HeldOut(data, folder, recogniser, px) if engine.first and data.of("val") else None
-    trainer, keeper = Trainer(recipe, tower, recogniser, reader, second, engine, compiled), Keeper(output)
+    sync = sync_loss_of(recipe, data, recogniser, engine.device)
+    trainer, keeper = Trainer(recipe, tower, recogniser, reader, second, engine, compiled, sync), Keeper(output)
     trainer.record.data = data_digest(data, folder)
     if keeper.last.exists():
         trainer.restore(keeper.last)
         log.info("resumed at step %d", trainer.step)
-    elif init:
-        trainer.start_from(init)
-        log.info("started from %s", init)
+    else:
+        for path in init:
+            log.info("%s", trainer.start_from(path))
     if engine.first:
         (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     rhythm = Rhythm(
@@ -155,7 +161,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoints, log, prepared clips")
     add_run_arguments(parser)
-    parser.add_argument("--init", type=Path, help="exported weights to start from (default: noise)")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="weights to start from: exported ones, or what fits of wav2lip.pth, a SimSwap generator or "
+        "lipsync_expert.pth; repeatable (default: noise)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the whole recipe, sizes and data; do nothing")
 
 
@@ -165,6 +179,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(recipe, args.data))
         return 0
+    expert_of(recipe)  # what is wrong with a file is told before any work
+    for path in args.init:
+        recognise(path)
     engine = launch(args.device, recipe.optim.precision)
     recipe.check_parts(engine.count)
     with engine.one_by_one():

@@ -108,7 +108,7 @@ def _after_step(
 ) -> None:
     trainer: Trainable = course.trainer
     step, entry = trainer.step, dict[str, float]()
-    if rhythm.shows(rhythm.measure, step) and (found := course.measure()):
+    if (step == 1 or rhythm.shows(rhythm.measure, step)) and (found := course.measure()):
         numbers, score = found
         entry = {f"val_{name}": round(value, 4) for name, value in numbers.items()}
         keeper.judge(trainer, entry, score)

@@ -9,6 +9,7 @@ probability.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from .global_batch import whole
 from .keeper import Keeper, Record, data_digest, read_record, write
 from .loop import Rhythm, add_run_arguments, follow, launch, stopped
 from .report import write_report
+from .sync_loss import load_expert
 from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, starts
+from .teacher import Teacher, distillation_loss
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -108,6 +111,8 @@ class SyncTrainer:
         self.recipe, self.step, self.device, self.record = recipe, 0, self.engine.device, Record()
         towers = Towers()
         self.expert, self.heads = towers.expert, towers.heads
+        teacher = recipe.syncnet.teacher
+        self.teacher = Teacher(Path(teacher), self.device) if teacher else None
         self.run_towers = self.engine.setup(towers, compiled)
         self.optimizer = torch.optim.AdamW(towers.parameters(), recipe.syncnet.lr, weight_decay=0.05)
 
@@ -136,6 +141,10 @@ class SyncTrainer:
             audio, face = (whole(functional.normalize(x, dim=1)) for x in (audio, face))
             losses["contrastive"] = contrastive_loss(audio, face, negative, config.temperature)
             losses["probability"] = probability_loss(audio, face, negative)
+            if self.teacher:
+                taught = self.teacher.vectors(batch.mel.to(self.device), faces)
+                distance = distillation_loss((audio, face), (whole(taught[0]), whole(taught[1])))
+                losses["distillation"] = config.distillation * distance
         values = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
         self.engine.backward(values.sum())
@@ -194,9 +203,17 @@ class SyncCourse:
 
 
 def train(
-    data: ClipSet, folder: Path, output: Path, recipe: Recipe, engine: Engine | None = None, compiled: bool = True
+    data: ClipSet,
+    folder: Path,
+    output: Path,
+    recipe: Recipe,
+    engine: Engine | None = None,
+    compiled: bool = True,
+    init: Path | None = None,
 ) -> SyncTrainer:
     """Train to the recipe's last step, resuming when `output` holds syncnet.pt; metrics on the val clips on the way.
+
+    `init` names an expert to start from instead of noise; it is ignored when a run is resumed.
 
     Raises:
         ValueError: the processes cannot share the recipe's batch.
@@ -214,6 +231,9 @@ def train(
     if keeper.last.exists():
         trainer.restore(keeper.last)
         log.info("resumed at step %d", trainer.step)
+    elif init:
+        trainer.expert.load_state_dict(load_expert(init).state_dict())
+        log.info("started from the expert in %s, all of it", init.name)
     batches = SyncBatches(data, data.of("train", generated=True), recipe.schedule.seed)
     if engine.first:
         (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
@@ -228,15 +248,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with talking/ and landmarks.npz")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoint, log, prepared clips")
     add_run_arguments(parser)
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="expert to start from, such as lipsync_expert.pth (default: noise)"
+    )
+    parser.add_argument(
+        "--teacher", metavar="FILE", help="frozen expert to learn from beside the data: sets syncnet.teacher"
+    )
+    parser.add_argument(
+        "--sanity", action="store_true", help="only see whether 32 windows of 8 clips can be learnt by heart; minutes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or go on training."""
-    recipe = load_recipe(args.recipe, args.set)
+    """Train, or go on training; with --sanity status 1 says that the check failed."""
+    teacher = [f"syncnet.teacher={json.dumps(args.teacher)}"] if args.teacher else []
+    recipe = load_recipe(args.recipe, [*args.set, *teacher])
+    for file in filter(None, (recipe.syncnet.teacher, args.init)):
+        load_expert(Path(file))  # what is wrong with it is told before any work
     engine = launch(args.device, recipe.optim.precision)
     with engine.one_by_one():
         data = load_clips(args.data, args.output / "clips")
-    trainer = train(data, args.data, args.output, recipe, engine, not args.no_compile)
+    if args.sanity:
+        from .sync_sanity import check
+
+        verdict = check(data, recipe, engine, not args.no_compile)
+        print(verdict)
+        return 0 if verdict.passed else 1
+    trainer = train(data, args.data, args.output, recipe, engine, not args.no_compile, args.init)
     if engine.first:
         report = write_report(args.output, "syncnet.jsonl", "Sync expert", trainer.record)
         if trainer.step < recipe.syncnet.steps:

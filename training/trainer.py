@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import load_into, load_weights
 from models.identity import Recogniser
 from models.networks.patchgan import MultiScalePatchGAN
 from models.networks.wavsyncswap import WavSyncSwap
@@ -24,6 +23,8 @@ from .loop import LOG_EVERY
 from .losses import GeneratorLosses, critic_loss
 from .second_recogniser import MobileFaceNet
 from .shares import gradient_norms, shares, unweighted
+from .sync_loss import SyncLoss
+from .warm_start import warm_start
 
 log = logging.getLogger(__name__)
 HEAD_START = 100  # steps the critic learns before the generator listens to it
@@ -48,6 +49,7 @@ class Trainer:
         second: MobileFaceNet | None = None,
         engine: Engine | None = None,
         compiled: bool = True,
+        sync: SyncLoss | None = None,
     ) -> None:
         torch.manual_seed(recipe.schedule.seed)
         model, optim = recipe.model, recipe.optim
@@ -64,6 +66,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(learnt, optim.lr, (0.5, 0.999))
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), optim.discriminator_lr, (0.5, 0.999))
         self.losses = GeneratorLosses(recipe.loss, model.px, recogniser, reader, second, self.device, compiled)
+        self.sync = sync
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
         """One update of both networks.
@@ -81,6 +84,8 @@ class Trainer:
         schedule = self.recipe.schedule
         logged = (self.step + 1) % LOG_EVERY == 0 or self.step + 1 == schedule.steps
         self._set_rate()
+        if self.sync:
+            self.sync.look(self.net, self.step, self.engine.precise(), self.engine.any)
         self.net.train()
         self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
         self.optimizer.zero_grad(set_to_none=True)
@@ -106,6 +111,8 @@ class Trainer:
         details: dict[str, Any] = {}
         if logged:
             details["raw"] = unweighted(result, self.recipe.loss)
+            if self.sync and "sync" in result:  # its weight rises
+                details["raw"]["sync"] = result["sync"] / self.sync.weight(self.step)
             details["share"] = shares(list(losses), self.engine.mean(torch.stack(squares).sum(0)))
         if self.step >= schedule.gan_start - HEAD_START:
             result["critic"] = self._critic_step(parts, drawn)
@@ -124,6 +131,8 @@ class Trainer:
                 **self.losses.identity(batch, picture, self.step, precise()),
                 **self.losses.lips(batch, picture, precise()),
             }
+            if self.sync:
+                losses.update(self.sync(batch, picture, self.step, precise()))
             if self.step >= self.recipe.schedule.gan_start:
                 losses.update(self.losses.realism(self.run_critic, batch, picture, precise()))
         return picture, losses
@@ -166,26 +175,18 @@ class Trainer:
         net.load_state_dict(self.average)
         return net.eval()
 
-    def start_from(self, path: Path) -> None:
-        """Take the networks' weights, audio tower included, from an exported file of the same layout.
+    def start_from(self, path: Path) -> str:
+        """Take what fits from a weights file; the audio tower, replaced or not, stays frozen.
 
-        Weights of a network without `blend` fit one that has it: it then starts by drawing nearly everything. Nor need
-        they have a `keep` passage: it starts closed.
+        Returns:
+            A table of what was loaded, see `warm_start`.
 
         Raises:
-            ValueError: the file belongs to another layout.
+            ValueError: as `warm_start`.
         """
-        state, _ = load_weights(path)
-        state = {key: value.float() for key, value in state.items()}
-        weight, bias = (f"output_block.2.{name}" for name in ("weight", "bias"))
-        if self.recipe.model.blend and len(state.get(weight, ())) == 3:
-            state[weight] = torch.cat([state[weight], torch.zeros_like(state[weight][:1])])
-            state[bias] = torch.cat([state[bias], torch.tensor([2.0])])  # sigmoid(2) = 0.88
-        for name, value in self.net.state_dict().items():
-            if ".passage." in name:
-                state.setdefault(name, torch.zeros_like(value))
-        load_into(self.net, state, path.name)
+        table = warm_start(self.net, path)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        return table
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a half-written one never replaces a whole one."""
@@ -196,7 +197,8 @@ class Trainer:
             "critic_opt": self.critic_optimizer,
         }
         state = {name: part.state_dict() for name, part in parts.items()}
-        write(path, {**state, "average": self.average}, self, self.recipe)
+        opened = self.sync.opened if self.sync else None
+        write(path, {**state, "average": self.average, "sync_opened": opened}, self, self.recipe)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same network; other changes of the recipe hold from here on, and are told.
@@ -221,3 +223,5 @@ class Trainer:
         self.optimizer.load_state_dict(state["opt"])
         self.critic_optimizer.load_state_dict(state["critic_opt"])
         self.average, self.step, self.record = state["average"], state["step"], read_record(state)
+        if self.sync:
+            self.sync.opened = state.get("sync_opened")

@@ -6,7 +6,15 @@ import torch
 from models import geometry
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import DISTANCE
-from training.batches import Batches, aligned_faces, arcface_matrix, colour_change, pose_thumbnails, recolour
+from training.batches import (
+    Batches,
+    aligned_faces,
+    arcface_matrix,
+    colour_change,
+    pose_thumbnails,
+    recolour,
+    window_rows,
+)
 from training.clips import MARGIN
 from training.losses import recoloured
 
@@ -128,3 +136,82 @@ def test_dealt_rows_are_those_of_the_whole_batch_kind_by_kind(clip_set, bank):
 def test_a_dealt_face_gets_the_colour_of_the_whole_batch():
     faces = torch.rand(6, 3, 112, 112)
     assert torch.equal(recoloured(faces[1::3], 5, (1, 3)), recoloured(faces, 5)[1::3])
+
+
+def test_every_kind_of_rows_begins_with_its_windows():
+    rows = window_rows(size=32, swapped=12, kept=10, windows=2)
+    assert rows.shape == (6, 5)
+    assert rows[0].tolist() == [0, 2, 4, 6, 8]  # time-major: the first frames of both windows, then the second ones
+    assert rows[1].tolist() == [1, 3, 5, 7, 9]
+    assert rows.min(1).tolist() == [0, 1, 10, 11, 20, 21]
+    assert len(np.unique(rows)) == rows.size
+    assert window_rows(8, 3, 0, 1).tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert window_rows(8, 3, 2, 0).shape == (0, 5)
+
+
+def test_dealing_rows_out_in_turns_leaves_windows_whole(clip_set, bank):
+    """Row r goes to process r % n: each gets every n-th window, in the layout of its smaller batch."""
+    whole, part = window_rows(32, 12, 10, 2), window_rows(16, 6, 5, 1)
+    for process in range(2):
+        own = whole[(whole % 2 == process).all(1)]
+        assert np.array_equal(own // 2, part)
+    batches = Batches(clip_set, clip_set.clips, bank, 96, 0)
+    batch = batches(1, 32, 12, 10, windows=2, silent=0.5)
+    for index in range(2):
+        drawn, cut = batches(1, 32, 12, 10, (index, 2), windows=2, silent=0.5), batch.part(index, 2)
+        assert drawn.windows == cut.windows == 1
+        assert torch.equal(drawn.mel, cut.mel)
+        assert torch.equal(drawn.truth, cut.truth)
+        assert torch.equal(drawn.truth[drawn.window_rows], batch.truth[batch.window_rows[index::2]])
+
+
+def test_windows_are_consecutive_frames_of_one_clip_alike_in_all_but_the_reference(clip_set, bank):
+    numbered = clip_set.windows.copy()
+    numbered[:, 0, 0] = np.arange(36) / 100
+    data = type(clip_set)(clip_set.clips, clip_set.crops, numbered, clip_set.lips)
+    batch = Batches(data, data.clips, bank, 96, seed=0)(3, 22, 8, 6, windows=1)
+    frames = (batch.mel[:, 0, 0, 0] * 100).round().long()
+    assert batch.window_rows.shape == (3, 5)
+    for rows in batch.window_rows:
+        assert torch.equal(frames[rows], frames[rows[0]] + torch.arange(5))
+        assert len({int(frame) // 12 for frame in frames[rows]}) == 1
+        assert (batch.source[rows] == batch.source[rows[0]]).all()
+        assert (batch.to_arcface[rows] == batch.to_arcface[rows[0]]).all()
+        truth, reference = batch.truth[rows], batch.crops[rows, 3:]
+        assert (truth[:, None] - reference[None]).abs().mean((2, 3, 4)).min() > 0.01  # no frame is shared (spec A11)
+    assert len({tuple(vector.tolist()) for vector in batch.to_arcface.flatten(1)}) == 22 - 3 * 4
+    own = [any(torch.equal(row, vector) for vector in bank.vectors[2 * p : 2 * p + 2]) for row, p in
+           zip(batch.source, (frames // 12).tolist(), strict=True)]  # fmt: skip
+    assert own == [True] * 14 + [False] * 8
+
+
+def resting(clip_set):
+    """The clip set with a silent stretch of closed lips in frames 4 to 6 of the second clip."""
+    lips, windows = np.abs(clip_set.lips) + 1, clip_set.windows.copy()
+    windows[16:19], lips[16:19] = -3.9, 0
+    return type(clip_set)(clip_set.clips, clip_set.crops, windows, lips)
+
+
+def test_silent_rows_come_from_resting_frames_and_are_quiet(clip_set, bank, monkeypatch):
+    data = resting(clip_set)
+    monkeypatch.setattr(
+        "training.batches.resting_frames",
+        lambda data, clip: np.array([4, 5, 6]) if clip.name == "c1" else np.array([], int),
+    )
+    draw = Batches(data, data.clips, bank, 96, seed=0)
+    plain, batch = draw(2, 40, 10, windows=1), draw(2, 40, 10, windows=1, silent=0.5)
+    quiet = batch.mel.amax((1, 2, 3)) <= -3.89
+    assert 10 <= quiet.sum() <= 25
+    assert not quiet[batch.window_rows].any()
+    assert 0.2 < (batch.mel[quiet].amax((1, 2, 3)) == -4).float().mean() < 0.8  # digital silence, and less than that
+    assert torch.equal(batch.mel[0], plain.mel[0])
+    vectors = batch.source[:30][quiet[:30]]  # rows with their own identity: they are the second person's
+    assert all(any(torch.equal(row, vector) for vector in bank.vectors[2:4]) for row in vectors)
+
+
+def test_data_without_silence_is_told_once_and_changes_nothing(clip_set, bank, caplog, monkeypatch):
+    monkeypatch.setattr("training.batches.resting_frames", lambda data, clip: np.array([], int))
+    draw = Batches(clip_set, clip_set.clips, bank, 96, seed=0)
+    assert torch.equal(draw(1, 8, 2, silent=0.5).truth, draw(1, 8, 2).truth)
+    draw(2, 8, 2, silent=0.5)
+    assert caplog.text.count("schedule.silent has no effect") == 1

@@ -46,7 +46,10 @@ def test_changes_reach_their_place_with_their_type():
         ("schedule.swapped=32", "schedule.batch is larger than schedule.swapped"),
         ("schedule.gan_start=5000", "gan_start lies between 0 and schedule.steps"),
         ("optim.precision=fp8", "optim.precision is bf16 or fp32"),
-        ("loss.l1=-1", "loss weights are not negative"),
+        ("schedule.windows=3", "has 5 rows for each of schedule.windows"),
+        ("schedule.silent=1.5", "schedule.silent lies between 0 and 1"),
+        ("loss.sync=1", "loss.sync goes with loss.expert, schedule.windows"),
+        ("loss.l1=-1", "loss weights and gates are not negative"),
     ],
 )
 def test_a_wrong_change_is_one_clear_error(change, message):
@@ -65,3 +68,11 @@ def test_an_unknown_recipe_names_the_known_ones(tmp_path):
     (tmp_path / "broken.toml").write_text("[model\n")
     with pytest.raises(ValueError, match="broken.toml is not valid TOML"):
         load_recipe(str(tmp_path / "broken.toml"))
+
+
+def test_windows_are_dealt_whole_or_not_at_all():
+    recipe = load_recipe("small-96", ["schedule.windows=1", "loss.second_rows=8"])
+    recipe.check_parts(1)
+    with pytest.raises(ValueError, match=r"multiples of 2 rows; schedule.windows = 1.*schedule.windows=2"):
+        recipe.check_parts(2)
+    load_recipe("small-96", ["schedule.windows=2", "loss.second_rows=8"]).check_parts(2)

@@ -212,6 +212,9 @@ def test_a_stopped_run_saves_and_goes_on_to_the_same_weights(clip_set, folder, m
     assert all(torch.equal(v, resumed.net.state_dict()[k]) for k, v in whole.net.state_dict().items())
     lines = [json.loads(line) for line in (folder / "part" / "log.jsonl").read_text().splitlines()]
     assert {"step", "samples_per_s", "data_share", "l1", "critic"} <= set(lines[-1])
+    checked = [line for line in lines if "val_leak_mask" in line]
+    assert checked[0]["step"] == 1  # from the first step on
+    assert all(line["val_leak_mask"] == 0 and line["val_leak_audio"] >= 0 for line in checked)
 
 
 def test_mouth_weights_have_mean_one_and_favour_the_mouth():

@@ -3,28 +3,16 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pytest
 import torch
 
 from models.checkpoints import load_weights
 from models.networks import build
 from models.networks.syncnet import SyncNetExpert
-from training.clips import Clip, ClipSet
+from training.__main__ import main
 from training.config import load_recipe
 from training.export import export
 from training.sync_windows import SyncBatches, mel_row
 from training.syncnet import SyncTrainer, contrastive_loss, measure, probability_loss, train
-
-
-@pytest.fixture
-def talking() -> ClipSet:
-    """Three people of 60 frames whose brightness follows their sound."""
-    random = np.random.default_rng(0)
-    level = random.random(180).astype(np.float32)
-    crops = np.broadcast_to((level * 255).astype(np.uint8)[:, None, None, None], (180, 120, 120, 3)).copy()
-    windows = np.broadcast_to(level[:, None, None] * 8 - 4, (180, 80, 16)).astype(np.float32)
-    clips = [Clip(f"c{i}", f"p{i}", "val" if i == 2 else "train", 60 * i, 60, False) for i in range(3)]
-    return ClipSet(clips, crops, windows, random.standard_normal((180, 14)).astype(np.float32))
 
 
 def test_windows_meet_their_own_sound(talking):
@@ -93,7 +81,10 @@ def test_resumed_training_equals_unbroken_training_and_logs_from_the_first_measu
     resumed = train(talking, tmp_path, tmp_path / "part", recipe, compiled=False)
     assert all(torch.equal(v, resumed.expert.state_dict()[k]) for k, v in whole.expert.state_dict().items())
     lines = [json.loads(line) for line in (tmp_path / "whole" / "syncnet.jsonl").read_text().splitlines()]
-    assert {"val_accuracy", "val_offset_within_1", "val_loss", "lips_audio", "contrastive"} <= set(lines[-1])
+    metrics = {"val_accuracy", "val_offset_within_1", "val_loss"}
+    assert lines[0]["step"] == 1
+    assert metrics <= set(lines[0])
+    assert metrics | {"lips_audio", "contrastive"} <= set(lines[-1])
 
 
 def test_the_checkpoint_has_the_public_layout(talking, tmp_path):
@@ -109,3 +100,21 @@ def test_it_overfits_one_batch(talking):
     trainer, batches = SyncTrainer(recipe, compiled=False), SyncBatches(talking, talking.of("train"), 0)
     losses = [trainer.train_step(batches(0, 2, 6))["contrastive"] for _ in range(30)]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+
+
+def test_training_starts_from_an_expert_where_one_is_given(talking, tmp_path):
+    torch.manual_seed(3)
+    expert = build("syncnet_expert")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in expert.state_dict().items()}}, tmp_path / "expert.pth")
+    recipe = load_recipe("debug", ["syncnet.steps=1", "syncnet.lr=1e-12"])
+    trainer = train(talking, tmp_path, tmp_path / "run", recipe, compiled=False, init=tmp_path / "expert.pth")
+    weights = dict(trainer.expert.named_parameters())
+    assert all(torch.allclose(value, weights[name], atol=1e-6) for name, value in expert.named_parameters())
+
+
+def test_a_missing_expert_is_told_before_any_work(tmp_path, capsys):
+    for option in ("--init", "--teacher"):
+        command = ["syncnet", "--data", str(tmp_path), "--output", str(tmp_path / "run"), option, str(tmp_path / "no")]
+        assert main(command) == 1
+        assert "does not exist" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
