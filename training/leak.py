@@ -39,7 +39,8 @@ def leaks(
 
     Returns:
         audio: mean change of the mouth, in grey levels of 255, when each row hears another row's sound. 0 = deaf.
-        reference: the same when the reference's lower half is another row's. Far above `audio` = lips are copied.
+        reference: the same when the reference's lower half is another row's, with its skin and light; large in a good
+            generator too, so read it beside `audio`: if that stays near 0 while this is large, lips are copied.
         mask: share of the pictures that change at all when the target's lower half is noise before it is masked. Must
             be exactly 0.
 
