@@ -168,12 +168,6 @@ def test_portrait_without_speech(host: Host) -> None:
     assert "needs speech" in host.fail(graph)
 
 
-def test_nobody_to_become(host: Host) -> None:
-    graph = graphs.load("streaming_video")
-    del graphs.find(graph, "WSS_TalkingSwapVideo")["face"]
-    assert "no source identity" in host.fail(graph)
-
-
 def embedding_graph(name: str) -> dict[str, Any]:
     graph = graphs.without_video(graphs.swap(ONE_FACE, keep=("images",)))
     graph["8"] = {"class_type": "WSS_LoadEmbedding", "inputs": {"file": name}}

@@ -94,6 +94,25 @@ def test_streaming_keeps_count_and_exact_rate(host: Host, clips: list[str], inde
     assert abs(seconds - FRAMES / rate) < 0.1  # pad: the sound is cut to the video
 
 
+def test_without_a_source_only_the_lips_are_new(host: Host, clips: list[str]) -> None:
+    graph = graphs.load("streaming_video")
+    graphs.find(graph, "LoadVideo")["file"] = clips[2]
+    del graphs.find(graph, "WSS_TalkingSwapVideo")["face"]
+    result = host.run(graph)
+    (saved,) = graphs.outputs(graph, result, "SaveVideo")["images"]
+    assert media.count_frames(host.saved(saved))[0] == FRAMES
+    assert "No source identity" in graphs.outputs(graph, result, "PreviewAny")["text"][0]
+    chain = graphs.without_video(graphs.swap("demo_target.mp4", keep=("crops",)))
+    host.run(chain)
+    swapped = torch.load(host.base / "output" / "crops.pt", weights_only=True)
+    del graphs.find(chain, "WSS_Generate")["embedding"]
+    chain["90"]["inputs"]["name"] = "kept"
+    host.run(chain)
+    kept = torch.load(host.base / "output" / "kept.pt", weights_only=True)
+    assert kept.shape == swapped.shape
+    assert (kept - swapped).abs().mean() > 0.01
+
+
 def test_streaming_takes_a_video_made_of_frames(host: Host, clips: list[str]) -> None:
     """A VIDEO without a file behind it, at an NTSC rate, with the speech of the graph."""
     graph = graphs.load("streaming_video")
