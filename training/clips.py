@@ -96,7 +96,7 @@ class ClipSet:
         if self.measured is None:
             raise ValueError(
                 "This data has no mouth numbers, which the audio tower, the lip reader and the sync expert learn from. "
-                "Prepare it again, into another folder, with --reader FILE: a lip_reader.pt of any training run."
+                "Prepare it again, into another folder, without --reader none."
             )
         return self.measured
 

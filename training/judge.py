@@ -23,7 +23,7 @@ from models.references import DISTANCE, References
 
 from .batches import aligned_faces, arcface_matrix
 from .clips import MARGIN, OPENING, Clip, ClipSet, load_clips, speech_part
-from .lip_reader import LipReader, load_reader
+from .lip_reader import LipReader, load_reader, reader_path
 from .second_recogniser import second_recogniser
 from .sources import clip_vectors
 
@@ -208,7 +208,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recogniser", type=Path, action="append", default=[], help="another recogniser's file to judge by; repeatable"
     )
-    parser.add_argument("--reader", type=Path, help="lip_reader.pt of a training run (default: lips are not judged)")
+    parser.add_argument(
+        "--reader",
+        default="builtin",
+        help="lip reader: builtin, lip_reader.pt of a run, or none (default: %(default)s)",
+    )
     parser.add_argument("--clips", type=Path, help="folder of clips prepared by a training run (default: OUTPUT/clips)")
 
 
@@ -221,7 +225,8 @@ def run(args: argparse.Namespace) -> int:
         judges["MobileFaceNet (in the loss)"] = second.embed
     for path in args.recogniser:
         judges[f"{path.name} (in no loss)"] = load_recogniser(path).embed
-    reader = load_reader(args.reader) if args.reader else None
+    path = reader_path(args.reader)
+    reader = load_reader(path) if path else None
     result = judge(generator, data, judges, reader)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "judge.json").write_text(json.dumps(result, indent=1))

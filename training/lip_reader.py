@@ -15,10 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints import bundled_path, load_into, load_weights
+
 from .batches import Batches, sample
 from .clips import OPENING, Clip, ClipSet
 
 SIDE = 96
+
+BUILTIN = "lip_reader.safetensors"
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +47,20 @@ class LipReader(nn.Module):
 
 
 def load_reader(path: Path) -> LipReader:
-    """A reader saved by a training run, in eval mode."""
+    """The bundled reader, or one saved by a training run (lip_reader.pt), in eval mode.
+
+    Raises:
+        ValueError: the file is damaged or holds something else.
+    """
     reader = LipReader()
-    reader.load_state_dict(torch.load(path, weights_only=True))
+    state = load_weights(path)[0] if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    load_into(reader, state, path.name)
     return reader.eval()
+
+
+def reader_path(name: str) -> Path | None:
+    """File of the reader that a command was given: "builtin", "none" or a path."""
+    return {"builtin": bundled_path(BUILTIN), "none": None}.get(name, Path(name))
 
 
 def softened(crops: Tensor, seed: int) -> Tensor:

@@ -17,6 +17,7 @@ from .data.engines import ENGINES, one_thread, run_all
 from .data.items import Item, Settings, find_items
 from .data.pack import pack
 from .data.work import write_json
+from .lip_reader import reader_path
 
 
 def check_settings(output: Path, settings: Settings) -> None:
@@ -76,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where: processes of this machine, or a Ray cluster, that of RAY_ADDRESS if set (default: %(default)s)",
     )
     parser.add_argument(
-        "--reader", type=Path, help="lip_reader.pt of a run, reads mouth numbers (default: none are stored)"
+        "--reader",
+        default="builtin",
+        help="reads mouth numbers: builtin, lip_reader.pt of a run, or none to store none (default: %(default)s)",
     )
     parser.add_argument(
         "--sync", type=Path, help="exported sync expert (default: by --reader, else sync stays unknown)"
@@ -86,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say what came of it."""
-    reader, expert = (path and path.absolute() for path in (args.reader, args.sync))
+    reader, expert = (path and path.absolute() for path in (reader_path(args.reader), args.sync))
     settings = Settings(args.px, args.seed, reader, expert)
     # Absolute, because the processes of a cluster stand in other folders.
     folder, output = args.input.absolute(), args.output.absolute()

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from models.checkpoints import save_weights
 from training.batches import Batches
-from training.lip_reader import LipReader, load_reader, pretrain_reader, softened
+from training.clips import OPENING
+from training.lip_reader import LipReader, load_reader, pretrain_reader, reader_path, softened
 
 
 def test_softened_pictures_are_a_function_of_the_seed_and_half_are_untouched():
@@ -36,3 +39,24 @@ def test_only_the_mouth_region_counts():
     other = crops.clone()
     other[:, :, :48] = 0
     assert torch.equal(reader(crops), reader(other))
+
+
+def test_the_bundled_reader_sees_a_mouth_open():
+    """A drawn mouth on plain skin: the wider it gapes, the larger the opening it reads."""
+    reader = load_reader(reader_path("builtin"))
+    faces = torch.full((3, 3, 96, 96), 0.6)
+    for i, height in enumerate((0, 4, 9)):
+        faces[i, 0, 68 - height // 2 : 72 + height, 36:60] = 0.7
+        faces[i, 1:, 68 - height // 2 : 72 + height, 36:60] = 0.3
+        faces[i, :, 70 : 70 + height, 39:57] = 0.08
+    with torch.inference_mode():
+        opening = reader(faces)[:, OPENING]
+    assert opening[0] < opening[1] < opening[2]
+
+
+def test_names_of_readers(tmp_path):
+    assert reader_path("none") is None
+    assert reader_path(str(tmp_path / "x.pt")) == tmp_path / "x.pt"
+    save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
+    with pytest.raises(ValueError, match="other.safetensors"):
+        load_reader(tmp_path / "other.safetensors")

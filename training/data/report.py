@@ -100,7 +100,7 @@ def _sync_note(entries: list[dict[str, Any]]) -> str:
         return "<p>The sound of every track was moved by its measured offset.</p>"
     return (
         f"<p>Sync is <b>unknown for {unknown} of {len(entries)} tracks</b>: nothing was moved, and faces that are seen "
-        "while somebody else speaks are still among them. It is measured with --reader "
+        "while somebody else speaks are still among them. It is measured by a lip reader "
         "and a thousand frames of other videos, or with --sync.</p>"
     )
 

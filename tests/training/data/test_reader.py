@@ -79,7 +79,7 @@ def test_poses_and_vectors_are_those_of_the_pictures(data):
 
 
 def test_data_without_mouth_numbers_says_so_to_whom_needs_them(data):
-    with pytest.raises(ValueError, match=r"no mouth numbers.*--reader FILE"):
+    with pytest.raises(ValueError, match=r"no mouth numbers.*without --reader none"):
         pretrain(data, 2, 0.5)
     with pytest.raises(ValueError, match="no mouth numbers"):
         SyncBatches(data, data.clips, 0)(0, 1, 2)
