@@ -60,8 +60,8 @@ def test_a_pupil_comes_nearer_to_its_teacher(file, talking):
     half = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]]).repeat_interleave(4, 0)
     trainer.teacher.vectors = lambda mel, faces: (half[: len(mel)], half[4 : 4 + len(mel)])
     batch = SyncBatches(talking, talking.of("train"), 0)(0, 2, 2)
-    losses = [trainer.train_step(batch)["distillation"] for _ in range(8)]
-    assert losses[-1] < 0.6 * losses[0]
+    losses = [trainer.train_step(batch)["distillation"] for _ in range(20)]
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]  # one step's loss swings; when the descent begins differs by machine
 
 
 def test_a_missing_teacher_names_its_key(tmp_path):
