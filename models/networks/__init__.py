@@ -18,6 +18,7 @@ _NETWORKS = {
     "iresnet50": ("arcface", "iresnet50"),
     "iresnet100": ("arcface", "iresnet100"),
     "syncnet_expert": ("syncnet", "SyncNetExpert"),
+    "syncnet_v2": ("syncnet_v2", "SyncNetV2"),
     "facedetector": ("facedetector", "FaceDetector"),
 }
 

@@ -47,3 +47,11 @@ def test_identity_block(golden):
     with torch.no_grad():
         output = block(golden.normal(10, 2, 512, 12, 12), golden.identity())
     golden.check(output, -0.004461, 1.419488, (1.902937, -1.815334, 0.074367, -0.670489))
+
+
+def test_syncnet_v2(golden):
+    network = golden.fill(build("syncnet_v2"))
+    with torch.no_grad():
+        audio, lip = network(10 * golden.normal(8, 2, 1, 13, 20), 255 * golden.uniform(7, 2, 3, 5, 224, 224))
+    golden.check(audio, -0.299014, 24.048745, (-5.853104, -24.095385, -41.797417, 32.090477))
+    golden.check(lip, -2.357468, 261.2244, (-343.4866, 171.8975, 69.8819, 127.4067))
