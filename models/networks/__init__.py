@@ -20,6 +20,7 @@ _NETWORKS = {
     "syncnet_expert": ("syncnet", "SyncNetExpert"),
     "syncnet_v2": ("syncnet_v2", "SyncNetV2"),
     "facedetector": ("facedetector", "FaceDetector"),
+    "fid_inception": ("inception", "FIDInception"),
 }
 
 
