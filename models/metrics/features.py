@@ -13,10 +13,12 @@ class PictureFeatures(Protocol):
 
     Attributes:
         name: of the network and its file, for reports.
+        dim: length of a vector.
     """
 
     name: str
+    dim: int
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pictures uint8 [N, S, S, 3] RGB -> one vector each, [N, D]."""
+        """Pictures uint8 [N, S, S, 3] RGB -> one vector each, [N, dim]."""
         ...

@@ -34,6 +34,8 @@ class InceptionFeatures:
         name: see `PictureFeatures`.
     """
 
+    dim = FEATURES
+
     def __init__(self, network: FIDInception, name: str) -> None:
         self.network, self.name = network.eval().requires_grad_(False), name
 
@@ -66,7 +68,7 @@ def collect(subject: Subject) -> Collected:
     """Features of the face squares of result and reference, at each of the tools' sides."""
     inception = subject.tools.inception
     assert inception is not None
-    none = np.empty((0, FEATURES), np.float32)
+    none = np.empty((0, inception.dim), np.float32)
     parts = {f"{which}_{side}": [none] for which in ("made", "given") for side in subject.tools.sides}
     for chunk in subject.chunks():
         for which, frames in (("made", chunk.made), ("given", chunk.given)):
