@@ -39,4 +39,5 @@ def distance(a: Normal, b: Normal) -> float:
     inner = root @ b.covariance @ root
     shared = np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2).clip(0)).sum()
     difference = a.mean - b.mean
-    return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * shared)
+    total = difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * shared
+    return max(0.0, float(total))  # of equal sets rounding leaves a little less than nothing

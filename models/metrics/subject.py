@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,9 @@ class Subject:
         source: who it is to show, by the tools' recogniser.
         selection: which face, looked for in the reference (else in the result).
         border: mask [H, W] in 0..1 of a frame of the reference that was drawn over; None = this pack's own paste.
+        progress: called with (done, total) after every chunk of every pass over the videos; may raise to interrupt.
+        passes: how many the caller expects, for `progress`: one each to find the face in the reference and in the
+            result, and one a metric.
     """
 
     video: FrameSource
@@ -79,7 +83,10 @@ class Subject:
     reference: FrameSource | None = None
     source: FaceEmbedding | None = None
     selection: Selection = field(default_factory=Selection)
-    border: Any = None
+    border: Callable[[int], NDArray[np.floating]] | None = None
+    progress: Callable[[int, int], None] | None = None
+    passes: int = 3
+    _passed: int = field(default=0, init=False)
 
     @property
     def frames(self) -> int:
@@ -92,7 +99,7 @@ class Subject:
         """Where the face is: in the reference, else in the result."""
         if self.reference is None:
             return self.track
-        return track_faces(_first(self.reference, self.frames), self.tools.detector, self._fps, self.selection)
+        return track_faces(self._read(self.reference), self.tools.detector, self._fps, self.selection)
 
     @cached_property
     def track(self) -> FaceTrack:
@@ -100,9 +107,9 @@ class Subject:
         selection = self.selection
         if self.reference is not None:  # the same place, whatever else the result shows
             frame = int(np.flatnonzero(self.place.present)[0])
-            x, y = invert(self.place.matrices[frame])[:, :2] @ (0.5, 0.5) + invert(self.place.matrices[frame])[:, 2]
+            x, y = _centre(self.place.matrices[frame])
             selection = Selection(point=(float(x), float(y)), frame=frame)
-        return track_faces(_first(self.video, self.frames), self.tools.detector, self._fps, selection)
+        return track_faces(self._read(self.video), self.tools.detector, self._fps, selection)
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
@@ -120,6 +127,7 @@ class Subject:
             stop = min(start + size, self.frames)
             given = None if self.reference is None else self.reference.read(start, stop)
             yield Chunk(start, self.video.read(start, stop), given)
+            self._step(stop)
 
     def crops(
         self, frames: NDArray[np.uint8], chunk: Chunk, margin: float = 1.0, side: int = CROP
@@ -141,8 +149,7 @@ class Subject:
         """
         for i, frame in enumerate(frames):
             if self.place.present[chunk.start + i]:
-                back = invert(self.place.matrices[chunk.start + i])
-                centre = back[:, :2] @ (0.5, 0.5) + back[:, 2]
+                centre = _centre(self.place.matrices[chunk.start + i])
                 half = self.place.crop_sides[chunk.start + i] / 2
                 limits = np.array([frame.shape[1], frame.shape[0]])
                 x0, y0 = np.clip(np.rint(centre - half).astype(int), 0, limits - 1)
@@ -161,8 +168,19 @@ class Subject:
         )
 
     @property
-    def _fps(self) -> Any:
+    def _fps(self) -> Fraction:
         return self.video.info.fps
+
+    def _read(self, source: FrameSource) -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, self.frames, CHUNK):
+            stop = min(start + CHUNK, self.frames)
+            yield source.read(start, stop)
+            self._step(stop)
+
+    def _step(self, done: int) -> None:
+        if self.progress is not None:
+            self.progress(self._passed * self.frames + done, max(self.passes, self._passed + 1) * self.frames)
+        self._passed += done == self.frames
 
     def _check(self) -> None:
         if self.reference is None:
@@ -180,13 +198,14 @@ class Subject:
             )
 
 
+def _centre(matrix: Matrices) -> NDArray[np.float64]:
+    """Middle of a crop in its frame, x and y, continuous pixels."""
+    back = invert(matrix)
+    return np.asarray(back[:, :2] @ (0.5, 0.5) + back[:, 2])
+
+
 def widened(matrices: Matrices, margin: float) -> Matrices:
     """Frame-to-unit matrices [N, 2, 3] of crops `margin` times as wide around the same centre."""
     result = matrices / margin
     result[:, :, 2] += 0.5 * (1 - 1 / margin)
     return result
-
-
-def _first(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, count, CHUNK):
-        yield source.read(start, min(start + CHUNK, count))

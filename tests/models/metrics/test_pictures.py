@@ -132,3 +132,21 @@ def test_the_same_face_is_followed_in_both():
     frames[:, :, 220:380] = frames[:, :, 20:180]
     subject = pair(frames[:, :, ::1], frames)
     assert np.abs(subject.track.matrices - subject.place.matrices).max() < 1e-9
+
+
+def test_progress_counts_all_passes_and_may_interrupt():
+    frames = scene(np.full(20, 0.5))
+    seen: list[tuple[int, int]] = []
+    subject = pair(frames, frames)
+    subject.progress = lambda done, total: seen.append((done, total))
+    metric("seam").measure(subject)
+    assert seen[-1] == (40, 60)  # it needs no pass over the result to find the face
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    subject = pair(frames, frames)
+    subject.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        metric("seam").measure(subject)
