@@ -18,7 +18,8 @@ CATEGORY = "WavSyncSwap"
 FOLDER = "wavsyncswap"
 BUILTIN = "builtin"
 BUILTIN_MODEL = "builtin (small 96)"
-WEIGHTS = {".safetensors", ".onnx", ".pth", ".pt"}
+WEIGHTS = {".safetensors", ".onnx", ".pth", ".pt", ".model"}
+SYNC_NAMES = ("syncnet", "sync_expert", "lipsync_expert")  # what sync models are called that lie beside generators
 
 ModelSocket = io.Custom("WAVSYNCSWAP_MODEL")
 MelSocket = io.Custom("MEL")
@@ -83,11 +84,15 @@ def register_folder() -> None:
 
 
 def model_files(subfolder: str | None) -> list[str]:
-    """Files of `models/wavsyncswap`, either of one subfolder or (None) those in none of the reserved subfolders."""
-    reserved = {"embeddings", "recognisers"}
+    """Files of `models/wavsyncswap`, either of one subfolder or (None) those in none of the reserved subfolders.
+
+    Sync models by a public name count as those of "sync" wherever they lie.
+    """
+    reserved = {"embeddings", "recognisers", "sync"}
     files = []
     for name in folder_paths.get_filename_list(FOLDER):
         first = Path(name).parts[0] if len(Path(name).parts) > 1 else None
+        first = "sync" if Path(name).name.lower().startswith(SYNC_NAMES) else first
         if first == subfolder or (subfolder is None and first not in reserved):
             files.append(name)
     return files
@@ -182,19 +187,19 @@ def load_recogniser(name: str) -> Any:
     return identity.load_recogniser(str(found[name]), device=str(device()))
 
 
-def tracking_recogniser(reference: Any) -> Any:
-    """The recogniser that keeps a person apart from others in the clip: the reference's own, else the built-in one.
+def recogniser_of(embedding: Any) -> Any:
+    """The recogniser that an embedding (or None) was made with, else the built-in one.
 
     Raises:
-        ValueError: the reference's recogniser is not available.
+        ValueError: the embedding's recogniser is not available.
     """
-    if reference is None:
+    if embedding is None:
         return load_recogniser(BUILTIN)
     for name in recogniser_names():
         recogniser = load_recogniser(name)
-        if recogniser.id == reference.recogniser:
+        if recogniser.id == embedding.recogniser:
             return recogniser
     raise ValueError(
-        f"The reference was made by recogniser '{reference.recogniser}', which is not available here "
+        f"The face embedding was made by recogniser '{embedding.recogniser}', which is not available here "
         f"(found: {', '.join(recogniser_names())}). Make the embedding again with ArcFace Embed."
     )

@@ -53,6 +53,16 @@ def _mean(curve: NDArray[np.float64]) -> float:
     return float(valid.mean()) if len(valid) else float("nan")
 
 
+def describe(result: Result) -> str:
+    """A result of `measure` in lines for people."""
+    lines = []
+    for key, name in (("to_source", "source"), ("to_target", "target")):
+        valid = result.curves[key][np.isfinite(result.curves[key])]
+        if len(valid):
+            lines.append(f"cosine to the {name}: mean {valid.mean():.3f}, {valid.min():.3f} to {valid.max():.3f}")
+    return "\n".join([*lines, *result.notes, result.method])
+
+
 def spaced(present: NDArray[np.bool_], count: int = QUERIES) -> NDArray[np.int64]:
     """Up to `count` of the frames with a face, evenly spaced, the first and the last among them."""
     rows = np.flatnonzero(present)

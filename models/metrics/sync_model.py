@@ -130,8 +130,12 @@ def load_sync_model(path: Path | None = None, device: str | torch.device = "cpu"
         ValueError: the file is missing or damaged, or holds another network.
         RuntimeError: None was given and no expert is bundled.
     """
+    path = path or bundled_expert()
     if path is None:
-        path = _bundled()
+        raise RuntimeError(
+            "No sync model was given and this version of the pack bundles none. Give the public syncnet_v2.model, or "
+            "an expert of your own (python -m training syncnet, then export)."
+        )
     metadata: Mapping[str, Any] = {}
     if path.suffix.lower() == ".safetensors":
         state, metadata = load_weights(path)
@@ -155,14 +159,12 @@ def load_sync_model(path: Path | None = None, device: str | torch.device = "cpu"
     )
 
 
-def _bundled() -> Path:
+def bundled_expert() -> Path | None:
+    """The expert that ships with the pack; None for versions without one."""
     try:
         return bundled_path(BUILTIN)
-    except RuntimeError as error:
-        raise RuntimeError(
-            "No sync model was given and this version of the pack bundles none. Give the public syncnet_v2.model, or "
-            "an expert of your own (python -m training syncnet, then export)."
-        ) from error
+    except RuntimeError:
+        return None
 
 
 def _filled(network: str, state: Mapping[str, Tensor], path: Path) -> nn.Module:
