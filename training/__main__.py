@@ -15,6 +15,7 @@ COMMANDS = {
     "generator": "train the generator, or go on training it",
     "syncnet": "train the lip-sync expert, or go on training it",
     "judge": "measure a generator on the validation clips",
+    "score": "measure one finished video: sync, identity, sharpness and more",
     "benchmark": "training samples a second by recipe and precision",
     "export": "turn a training checkpoint into weights that the nodes load",
 }
