@@ -158,21 +158,22 @@ def load_any(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Metadata]
     return load_pickle_state(path), {}
 
 
-def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that `load_any` would give, from a small part of the file.
+def peek(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], Metadata]:
+    """What `load_any` would give, with shapes in place of tensors, from a small part of the file.
 
     Raises:
         ValueError: as `load_any`, as far as that part shows it.
     """
     path = _existing(path)
     if (kind := _kind(path)) == "safetensors":
-        return _read_header(path)[1]
+        metadata, shapes = _read_header(path)
+        return shapes, metadata
     if kind != "pickle":
         raise ValueError(_not_a("PyTorch checkpoint", path, kind))
     contents = read_contents(path)
     module = simswap_module(contents)
     found = dict(module_tensors(module)) if module else _tensors(contents.tree, path, StoredTensor)
-    return {_bare(name): tensor.shape for name, tensor in found.items()}
+    return {_bare(name): tensor.shape for name, tensor in found.items()}, {}
 
 
 def load_pickle_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -6,12 +6,14 @@ metadata, which counts before anything read from shapes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from .checkpoints import peek
 from .networks.arcface import DEPTHS
 
 Shapes = Mapping[str, Sequence[int]]
@@ -53,6 +55,16 @@ def recognise(shapes: Shapes) -> Layout | None:
     One telling name is enough: whether the rest is there too is for `checkpoints.load_into` to complain about.
     """
     return next((read(shapes) for sign, read in _SIGNS.items() if sign in shapes), None)
+
+
+def network_of(path: str | os.PathLike[str]) -> str:
+    """Name of the network in a weights file, from a few kilobytes of it; "" for anything unknown or unreadable."""
+    try:
+        shapes, metadata = peek(path)
+    except (ValueError, OSError):
+        return ""
+    layout = recognise(shapes)
+    return str(metadata.get("network") or (layout.network if layout else ""))
 
 
 def iresnet_blocks(names: Iterable[str]) -> tuple[int, ...]:

@@ -24,9 +24,6 @@ class SimSwap(nn.Module):
         id_dim: length of the identity vector.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, stem: int, downs: int, io_norm: bool = False, id_dim: int = 512) -> None:
         super().__init__()
         self.multiple = 1 << downs
@@ -43,8 +40,6 @@ class SimSwap(nn.Module):
             self.add_module(name, _up(width, width // 2))
             width //= 2
         self.last_layer = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(stem, 3, 7))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def styles(self, embedding: Tensor) -> list[Tensor]:
         """All AdaIN styles of identity vectors [B,id_dim], so that they are computed once per identity."""
@@ -57,7 +52,8 @@ class SimSwap(nn.Module):
             raise ValueError(
                 f"SimSwap expects faces [B,3,H,W] with sides divisible by {self.multiple}, got {list(target.shape)}."
             )
-        x = (target - self.mean) / self.std if self.io_norm else target
+        mean, std = (target.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        x = (target - mean) / std if self.io_norm else target
         x = self.first_layer(x.to(next(self.first_layer.parameters()).dtype))
         for name in self.downs:
             x = getattr(self, name)(x)
@@ -66,7 +62,7 @@ class SimSwap(nn.Module):
         for name in self.ups:
             x = getattr(self, name)(x)
         x = self.last_layer(x).float()
-        return x * self.std + self.mean if self.io_norm else (torch.tanh(x) + 1) / 2
+        return x * std + mean if self.io_norm else (torch.tanh(x) + 1) / 2
 
     def forward(self, target: Tensor, embedding: Tensor) -> Tensor:
         """Swap faces.

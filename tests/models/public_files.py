@@ -43,10 +43,12 @@ def _trained(state: dict[str, torch.Tensor]) -> dict:
 
 
 def random_network(name: str, **config) -> nn.Module:
-    """A network with random weights and batch-norm statistics."""
+    """A network with random weights and batch-norm statistics that let its inputs through."""
     torch.manual_seed(1)
     network = build(name, **config).eval()
     for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight)  # torch's default fades through 20 layers
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)

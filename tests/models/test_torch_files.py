@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints import load_pickle_state, read_shapes
+from models.checkpoints import load_pickle_state, peek
 from models.layouts import recognise
 from models.networks import build
 from models.torch_files import Inert, StoredTensor, read_contents, read_simswap_recogniser
@@ -26,15 +26,15 @@ from tests.models.public_files import (
 def test_shapes_are_those_of_the_tensors(tmp_path, container):
     state = random_network("wav2lip", width=1 / 16).state_dict()
     path = save_public(tmp_path / "w.pth", state, container)
-    assert read_shapes(path) == {name: tuple(tensor.shape) for name, tensor in state.items()}
-    assert read_shapes(path) == {name: tuple(tensor.shape) for name, tensor in load_pickle_state(path).items()}
+    assert peek(path)[0] == {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert peek(path)[0] == {name: tuple(tensor.shape) for name, tensor in load_pickle_state(path).items()}
 
 
 def test_names_and_shapes_need_no_numbers(tmp_path):
     """The old format keeps its numbers at the end: what comes before is enough."""
     path = save_public(tmp_path / "w.pth", {"a": torch.zeros(1000, 1000)}, "flat legacy")
     path.write_bytes(path.read_bytes()[:5000])
-    assert read_shapes(path) == {"a": (1000, 1000)}
+    assert peek(path)[0] == {"a": (1000, 1000)}
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -48,8 +48,8 @@ def test_simswaps_pickled_recogniser(tmp_path, monkeypatch, generation, legacy):
     for name, tensor in expected.items():
         assert torch.equal(state[name], tensor)
         assert state[name].dtype == tensor.dtype
-    assert read_shapes(path) == {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    layout = recognise(read_shapes(path))
+    assert peek(path)[0] == {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    layout = recognise(peek(path)[0])
     assert layout.network == "simswap_arcface"
     build(layout.network, **layout.config).load_state_dict(state)
 
@@ -73,7 +73,7 @@ def test_payload_beside_a_state_dict_does_not_run(tmp_path, legacy):
     target = tmp_path / "ran"
     content = {"state_dict": {"a": torch.zeros(2)}, "note": Payload(target)}
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
-    assert read_shapes(tmp_path / "w.pth") == {"a": (2,)}  # looking is harmless ...
+    assert peek(tmp_path / "w.pth")[0] == {"a": (2,)}  # looking is harmless ...
     with pytest.raises(ValueError, match="could run code"):  # ... and loading refuses
         load_pickle_state(tmp_path / "w.pth")
     assert not target.exists()

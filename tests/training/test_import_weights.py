@@ -9,8 +9,10 @@ import torch
 
 from models import checkpoints
 from models.checkpoints import load_weights, sha256_file
+from models.generator import load_generator
 from models.identity import load_recogniser
 from models.known_files import KNOWN_FILES, KnownFile
+from models.layouts import SIMSWAP_RECOGNISER
 from models.networks import build
 from tests.models.public_files import (
     CONTAINERS,
@@ -20,6 +22,7 @@ from tests.models.public_files import (
     save_simswap_module,
     simswap_module,
 )
+from tests.models.swapping import embedding
 from training.__main__ import main
 from training.import_weights import import_weights
 
@@ -98,6 +101,16 @@ def test_a_recogniser_keeps_its_id(tmp_path):
     source = save_public(tmp_path / "backbone.pth", state, "flat")
     import_weights(source, tmp_path / "backbone.safetensors")
     assert load_recogniser(tmp_path / "backbone.safetensors").id == load_recogniser(source).id
+
+
+@pytest.mark.parametrize(("network", "identity"), [("wav2lip", None), ("simswap_224", embedding(SIMSWAP_RECOGNISER))])
+def test_an_imported_generator_draws_what_the_original_draws(tmp_path, network, identity):
+    source = save_public(tmp_path / "w.pth", random_network(network, width=1 / 8).state_dict(), "with optimizer")
+    import_weights(source, tmp_path / "w.safetensors")
+    original, imported = (load_generator(tmp_path / f"w.{kind}", precision="fp32") for kind in ("pth", "safetensors"))
+    crops, mel = torch.rand(1, 3, 100, 100), torch.randn(1, 1, 80, 16)
+    assert torch.equal(original.generate(crops, mel, identity), imported.generate(crops, mel, identity))
+    assert imported.metadata["source"] == "w.pth"
 
 
 @pytest.mark.parametrize("generation", ["2020", "2023"])
