@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ CATEGORY = "WavSyncSwap"
 FOLDER = "wavsyncswap"
 BUILTIN = "builtin"
 BUILTIN_MODEL = "builtin (small 96)"
-WEIGHTS = {".safetensors", ".onnx", ".pth", ".pt", ".model"}
-SYNC_NAMES = ("syncnet", "sync_expert", "lipsync_expert")  # what sync models are called that lie beside generators
+# .tar is what SimSwap calls its pickled recogniser, .model what SyncNet is called
+WEIGHTS = {".safetensors", ".onnx", ".pth", ".pt", ".tar", ".model"}
 
 ModelSocket = io.Custom("WAVSYNCSWAP_MODEL")
 MelSocket = io.Custom("MEL")
@@ -84,18 +85,49 @@ def register_folder() -> None:
 
 
 def model_files(subfolder: str | None) -> list[str]:
-    """Files of `models/wavsyncswap`, either of one subfolder or (None) those in none of the reserved subfolders.
-
-    Sync models by a public name count as those of "sync" wherever they lie.
-    """
-    reserved = {"embeddings", "recognisers", "sync"}
+    """Files of `models/wavsyncswap`, either of one subfolder or (None) those in none of the reserved subfolders."""
+    reserved = {"embeddings", "recognisers"}
     files = []
     for name in folder_paths.get_filename_list(FOLDER):
         first = Path(name).parts[0] if len(Path(name).parts) > 1 else None
-        first = "sync" if Path(name).name.lower().startswith(SYNC_NAMES) else first
         if first == subfolder or (subfolder is None and first not in reserved):
             files.append(name)
     return files
+
+
+@functools.lru_cache(maxsize=512)
+def _network_at(path: Path, changed: int) -> str:
+    """`layouts.network_of`, once for each state of a file: widgets are drawn up again and again."""
+    from ..models.layouts import network_of
+
+    return network_of(path)
+
+
+def files_of(networks: Collection[str]) -> list[str]:
+    """Files of `models/wavsyncswap`, outside reserved subfolders, that hold one of these networks ("" = unknown)."""
+    paths = {name: folder_paths.get_full_path(FOLDER, name) for name in model_files(None)}
+    here = {name: Path(path) for name, path in paths.items() if path is not None}
+    return [name for name, path in here.items() if _network_at(path, path.stat().st_mtime_ns) in networks]
+
+
+def generator_choices() -> dict[str, tuple[str, ...]]:
+    """Generators by shown name: the files of each; a Wav2Lip and a SimSwap file are also offered one after the other.
+
+    A file of which nothing is known is offered, too: choosing it tells what is wrong with it.
+    """
+    talk, swap = files_of(["wav2lip"]), files_of(["simswap_224", "simswap_512"])
+    rest = [name for name in files_of(["wavsyncswap", ""]) if not name.endswith(".onnx")]
+    pairs = {f"{first} + {second}": (first, second) for first in talk for second in swap}
+    return {BUILTIN_MODEL: (), **{name: (name,) for name in sorted([*rest, *talk, *swap])}, **pairs}
+
+
+def generator_files(choice: str) -> list[Path]:
+    """Paths of a choice of `generator_choices`, none for the built-in one.
+
+    Raises:
+        ValueError: a file is gone.
+    """
+    return [model_path(name) for name in generator_choices().get(choice, (choice,))]
 
 
 def model_path(name: str) -> Path:
@@ -154,8 +186,11 @@ def load_detector(name: str, threshold: float) -> Any:
 
 
 def recogniser_files() -> dict[str, Path]:
-    """Recognition weights by shown name: `models/wavsyncswap/recognisers`, then each insightface pack's recogniser."""
-    files = {name: model_path(name) for name in model_files("recognisers")}
+    """Recognition weights by shown name: those of `models/wavsyncswap`, then each insightface pack's recogniser."""
+    from ..models.networks.arcface import DEPTHS
+
+    names = [*model_files("recognisers"), *files_of([*DEPTHS, "simswap_arcface"])]
+    files = {name: model_path(name) for name in names}
     for pack, detector in packs().items():
         for path in sorted(detector.parent.glob("*.onnx")):
             if path.stem.startswith(("w600k", "glint", "ms1m")):
@@ -181,9 +216,7 @@ def load_recogniser(name: str) -> Any:
     found = recogniser_files()
     if name not in found:
         known = ", ".join([BUILTIN, *found])
-        raise ValueError(
-            f"There is no recogniser '{name}'. Available: {known}. Put files in models/wavsyncswap/recognisers."
-        )
+        raise ValueError(f"There is no recogniser '{name}'. Available: {known}. Put files in models/wavsyncswap.")
     return identity.load_recogniser(str(found[name]), device=str(device()))
 
 

@@ -31,14 +31,14 @@ def _file(model: str) -> Any:
         return None
     if model != AUTO:
         return host.model_path(model)
-    files = sorted(host.model_files("sync"), key=lambda name: "syncnet_v2" not in name.lower())
-    if files and ("syncnet_v2" in files[0].lower() or not _bundled()):
-        return host.model_path(files[0])
-    if _bundled():
+    published, experts = host.files_of(["syncnet_v2"]), host.files_of(["syncnet_expert"])
+    if not published and _bundled():
         return None
+    if published or experts:
+        return host.model_path((published or experts)[0])
     raise ValueError(
         "There is no sync model. Put the public syncnet_v2.model, or a sync expert exported by `python -m training "
-        "export`, into models/wavsyncswap/sync, press R in the page and run again."
+        "export`, into models/wavsyncswap, press R in the page and run again."
     )
 
 
@@ -58,11 +58,11 @@ class SyncScore(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[AUTO, *_bundled(), *host.model_files("sync")],
+                    options=[AUTO, *_bundled(), *host.files_of(["syncnet_v2", "syncnet_expert"])],
                     default=AUTO,
                     tooltip=(
                         "Network that judges. Default auto: SyncNet v2 (whose numbers papers report) where"
-                        " syncnet_v2.model lies in models/wavsyncswap/sync, else the pack's own sync expert."
+                        " syncnet_v2.model lies in models/wavsyncswap, else the pack's own sync expert."
                     ),
                 ),
                 io.Combo.Input(

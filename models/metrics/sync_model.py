@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from .. import geometry
 from ..audio import mel_spectrogram, mel_windows
-from ..checkpoints import bundled_path, load_into, load_pickle_state, load_weights, sha256_file
+from ..checkpoints import bundled_path, load_any, load_into, sha256_file
+from ..layouts import recognise, shapes_of
 from ..mfcc import FULL_SCALE, mfcc
 from ..networks import build
 from ..networks.syncnet import WIDTH, SyncNetExpert, frames_to_expert
 from ..networks.syncnet_v2 import FRAMES, MFCC_SHAPE, SIDE, SyncNetV2
+from ..torch_files import read_contents
 
 FPS = Fraction(25)
 SAMPLES = 640  # of a frame, at 16 kHz
@@ -136,23 +138,21 @@ def load_sync_model(path: Path | None = None, device: str | torch.device = "cpu"
             "No sync model was given and this version of the pack bundles none. Give the public syncnet_v2.model, or "
             "an expert of your own (python -m training syncnet, then export)."
         )
-    metadata: Mapping[str, Any] = {}
-    if path.suffix.lower() == ".safetensors":
-        state, metadata = load_weights(path)
-    else:
-        state = load_pickle_state(path)
+    state, metadata = load_any(path)
+    layout = recognise(shapes_of(state))
+    kind = layout.network if layout else ""
     name = f"{path.name} ({sha256_file(path)[:8]})"
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    if "netcnnlip.0.weight" in state:
+    if kind == "syncnet_v2":
         network = _filled("syncnet_v2", state, path).to(device)
         assert isinstance(network, SyncNetV2)
         return SyncNet(network, f"SyncNet v2 {name}")
-    if "face_encoder.0.conv_block.0.weight" in state and "audio_encoder.0.conv_block.0.weight" in state:
+    if kind == "syncnet_expert":
         network = _filled("syncnet_expert", state, path).to(device)
         assert isinstance(network, SyncNetExpert)
         ours = metadata.get("geometry") == geometry.GEOMETRY_ID or _from_our_trainer(path)
         return Expert(network, f"sync expert {name}", "unit" if ours else "box")
-    found = metadata.get("network") or ", ".join(sorted(state)[:2])
+    found = layout.what if layout else metadata.get("network") or ", ".join(sorted(state)[:2])
     raise ValueError(
         f"{path.name} is no sync model: it holds {found}. Give the public syncnet_v2.model, or a sync expert exported "
         "by `python -m training export`."
@@ -174,8 +174,8 @@ def _filled(network: str, state: Mapping[str, Tensor], path: Path) -> nn.Module:
 
 
 def _from_our_trainer(path: Path) -> bool:
-    """Whether a pickle is a checkpoint of `training.syncnet`; on the meta device no tensor is read."""
+    """Whether a pickle is a checkpoint of `training.syncnet`, which keeps it beside what trains it."""
     if path.suffix.lower() == ".safetensors":
         return False
-    content = torch.load(path, map_location="meta", weights_only=True)
-    return isinstance(content, dict) and "expert" in content
+    tree = read_contents(path).tree
+    return isinstance(tree, dict) and "expert" in tree
