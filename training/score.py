@@ -38,7 +38,7 @@ def measured(subject: Subject, names: list[str]) -> tuple[dict[str, Result], dic
     for name in names:
         try:
             results[name] = METRICS[name].measure(subject)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # nothing to measure, or a package is absent
             skipped[name] = str(error)
     return results, skipped
 
