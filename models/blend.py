@@ -62,10 +62,10 @@ def paste_faces(
     drawn = np.zeros(frames.shape[:3], np.float32)
     for i in np.flatnonzero(track.present):
         matrix = track.matrices[i]
-        area = _rectangle(matrix, erode, *frames.shape[1:3])
-        if area is None:
+        found = paste_area(matrix, frames.shape[1], frames.shape[2], feather, erode)
+        if found is None:
             continue
-        alpha = _soft_rectangle(matrix, area, feather, erode)
+        area, alpha = found
         if mask is not None:
             limit = mask[i if len(mask) > 1 else 0][area]
             alpha = np.minimum(alpha, np.clip(limit, 0, 1, dtype=np.float32))
@@ -77,6 +77,25 @@ def paste_faces(
         result[i][area] = _mixed(frames[i][area], _warped(crop, matrix, area), alpha)
         drawn[i][area] = alpha
     return result, drawn
+
+
+def paste_area(
+    matrix: Matrices, height: int, width: int, feather: float = 0.05, erode: float = 0.06
+) -> tuple[Rectangle, Floats] | None:
+    """Where a crop is laid into its frame when nothing is masked.
+
+    Args:
+        matrix: [2, 3] frame pixels -> unit crop.
+        height: of the frame, px.
+        width: of the frame, px.
+        feather: see `paste_faces`.
+        erode: see `paste_faces`.
+
+    Returns:
+        The rectangle of the frame, and how much is drawn in it, float32 in 0..1; None outside the frame.
+    """
+    area = _rectangle(matrix, erode, height, width)
+    return None if area is None else (area, _soft_rectangle(matrix, area, feather, erode))
 
 
 def _check(frames: NDArray, crops: NDArray, track: FaceTrack, mask: NDArray | None, colour_match: str) -> None:

@@ -7,16 +7,26 @@ import json
 import os
 import pickle
 import secrets
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .known_files import KNOWN_FILES, KnownFile, named
+from .torch_files import (
+    StoredTensor,
+    is_torch_zip,
+    module_tensors,
+    read_contents,
+    read_simswap_recogniser,
+    simswap_module,
+)
 
 Metadata = dict[str, Any]
+T = TypeVar("T")
 DIGEST_KEY = "tensors_sha256"
 _BUNDLED = Path(__file__).parent / "bundled"
 _WRAPPERS = ("state_dict", "model", "net", "module", "expert")
@@ -115,7 +125,7 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Metad
     from safetensors.torch import load_file
 
     path = _existing(path)
-    metadata = _read_header(path)
+    metadata, _ = _read_header(path)
     try:
         state = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
@@ -132,15 +142,45 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     Raises:
         ValueError: as `load_weights`.
     """
-    metadata = _read_header(_existing(path))
+    metadata, _ = _read_header(_existing(path))
     metadata.pop(DIGEST_KEY, None)
     return metadata
+
+
+def load_any(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Metadata]:
+    """Tensors and metadata of a safetensors file, or the tensors of a public one and no metadata.
+
+    Raises:
+        ValueError: as `load_weights` and `load_pickle_state`.
+    """
+    if _kind(_existing(path)) == "safetensors":
+        return load_weights(path)
+    return load_pickle_state(path), {}
+
+
+def peek(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], Metadata]:
+    """What `load_any` would give, with shapes in place of tensors, from a small part of the file.
+
+    Raises:
+        ValueError: as `load_any`, as far as that part shows it.
+    """
+    path = _existing(path)
+    if (kind := _kind(path)) == "safetensors":
+        metadata, shapes = _read_header(path)
+        return shapes, metadata
+    if kind != "pickle":
+        raise ValueError(_not_a("PyTorch checkpoint", path, kind))
+    contents = read_contents(path)
+    module = simswap_module(contents)
+    found = dict(module_tensors(module)) if module else _tensors(contents.tree, path, StoredTensor)
+    return {_bare(name): tensor.shape for name, tensor in found.items()}, {}
 
 
 def load_pickle_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the tensors of a public .pth/.pt/.ckpt file without running any code it may carry.
 
-    Training checkpoints are unwrapped ("state_dict", "model", ...), and every "module." of DataParallel is removed.
+    Training checkpoints are unwrapped ("state_dict", "model", ...), and every "module." of DataParallel is removed. Of
+    pickled modules only SimSwap's recogniser is read, by `torch_files`.
 
     Returns:
         name -> CPU tensor.
@@ -159,13 +199,29 @@ def load_pickle_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise ValueError(_damaged(path)) from error
+        if state := _pickled_recogniser(path):
+            return state
         raise ValueError(
             f"{path.name} holds Python objects besides tensors; they could run code on this machine, so it was not "
             "loaded. Use a plain state dict or a safetensors file of the same weights."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(_damaged(path)) from error
-    return _tensors(content, path)
+    return _tensors(content, path, Tensor)
+
+
+def _pickled_recogniser(path: Path) -> dict[str, Tensor]:
+    """What `read_simswap_recogniser` reads; empty for another pickle."""
+    try:
+        contents = read_contents(path)
+    except ValueError:
+        return {}
+    if simswap_module(contents) is None:
+        return {}
+    try:
+        return {_bare(name): tensor for name, tensor in read_simswap_recogniser(path).items()}
+    except ValueError as error:
+        raise ValueError(_damaged(path)) from error
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -181,6 +237,14 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None
     Raises:
         ValueError: lists missing, unexpected and differently shaped entries.
     """
+    own = module.state_dict()
+    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+    check_fit(module, state, what)
+    module.load_state_dict({**counters, **state})
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Raise where `load_into` would; the module may be on the meta device."""
     own = module.state_dict()
     state = {**{k: v for k, v in own.items() if k.endswith("num_batches_tracked")}, **state}
     shapes = [
@@ -199,22 +263,26 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None
             f"{what} does not fit {type(module).__name__}: {'; '.join(found)}. "
             "The file belongs to another network or to other settings."
         )
-    module.load_state_dict(state)
 
 
-def _tensors(content: object, path: Path) -> dict[str, Tensor]:
+def _tensors(content: object, path: Path, kind: type[T]) -> dict[str, T]:
     """The state dict inside whatever a checkpoint's author wrapped around it."""
     while isinstance(content, dict):
         if inner := next((content[k] for k in _WRAPPERS if isinstance(content.get(k), dict)), None):
             content = inner
             continue
-        state = {str(k).replace("module.", ""): v for k, v in content.items() if isinstance(v, Tensor)}
+        state = {_bare(str(k)): v for k, v in content.items() if isinstance(v, kind)}
         if state:
             return state
         keys = _some([str(k) for k in content]) or "nothing"
         raise ValueError(f"{path.name} has no state dict: a dictionary of {keys}. Name one that holds weights.")
-    kind = type(content).__name__
-    raise ValueError(f"{path.name} holds a {kind} instead of a state dict. Name a file that holds weights.")
+    found = type(content).__name__
+    raise ValueError(f"{path.name} holds a {found} instead of a state dict. Name a file that holds weights.")
+
+
+def _bare(name: str) -> str:
+    """A tensor's name without what DataParallel puts before it."""
+    return name.replace("module.", "")
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -238,19 +306,26 @@ def _kind(path: Path) -> str:
         return "a Git LFS pointer (the real file was not downloaded)"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
         return "safetensors"
+    if head.startswith(b"PK\x03\x04") and not is_torch_zip(path):
+        return f"a zip archive of {_some(zipfile.ZipFile(path).namelist())} (unpack it)"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "pickle"
+    if head[257:262] == b"ustar":
+        return "a tar archive (unpack it)"
     return "an unknown format"
 
 
-def _read_header(path: Path) -> Metadata:
+def _read_header(path: Path) -> tuple[Metadata, dict[str, tuple[int, ...]]]:
+    """Metadata, and the shapes of the tensors by name."""
     from safetensors import SafetensorError, safe_open
 
     if (kind := _kind(path)) != "safetensors":
         raise ValueError(_not_a("safetensors file", path, kind))
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: _decode(value) for key, value in (file.metadata() or {}).items()}
+            metadata = {key: _decode(value) for key, value in (file.metadata() or {}).items()}
+            names = file.keys()
+            return metadata, {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(_damaged(path)) from error
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .checkpoints import bundled_path, load_into, load_pickle_state, load_weights, save_weights, sha256_file
+from .checkpoints import bundled_path, load_any, load_into, load_weights, save_weights, sha256_file
 from .geometry import ARCFACE_TEMPLATE, similarity_transform, warp_crops
+from .layouts import iresnet_blocks, recognise, shapes_of
 from .networks import build
 from .networks.arcface import DEPTHS, INPUT_SIZE
 
@@ -175,11 +176,15 @@ class Recogniser:
         """Where the network is now."""
         return next(self.network.parameters()).device
 
+    def align(self, frames: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Faces as this recogniser wants them: frames [N,H,W,3], landmarks [N,5,2] pixels -> uint8 [N,112,112,3]."""
+        return align_faces(frames, landmarks)
+
     def embed(self, crops112: Tensor) -> Tensor:
         """Embed aligned faces; differentiable with respect to them.
 
         Args:
-            crops112: float [B,3,112,112] RGB in [0,1] on the network's device, see `aligned_crops_torch`.
+            crops112: float [B,3,112,112] RGB in [0,1] on the network's device, see `align` and `aligned_crops_torch`.
 
         Returns:
             float32 [B,D], unit norm.
@@ -207,7 +212,7 @@ class Recogniser:
         vectors = np.empty((len(frames), self.dim), np.float32)
         for start in range(0, len(frames), batch):
             part = slice(start, start + batch)
-            vectors[part] = self._embed_aligned(align_faces(frames[part], landmarks[part]))
+            vectors[part] = self._embed_aligned(self.align(frames[part], landmarks[part]))
         return vectors
 
     def embed_image(self, image: NDArray[Any], detector: Detector) -> FaceEmbedding:
@@ -224,7 +229,7 @@ class Recogniser:
 
         picture = rgb_image(image)
         face = largest_face(picture, detector)
-        crop = align_faces(picture[None], face.landmarks[None])
+        crop = self.align(picture[None], face.landmarks[None])
         quality = picture_quality(crop[0], face.landmarks, face.score)
         return FaceEmbedding(self._embed_aligned(crop)[0], self.id, quality)
 
@@ -235,7 +240,7 @@ class Recogniser:
 
 
 def align_faces(frames: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Faces as recognisers want them: frames [N,H,W,3], landmarks [N,5,2] pixels -> uint8 [N,112,112,3]."""
+    """Faces as most recognisers want them: frames [N,H,W,3], landmarks [N,5,2] pixels -> uint8 [N,112,112,3]."""
     return warp_crops(frames, similarity_transform(landmarks, UNIT_TEMPLATE), INPUT_SIZE)
 
 
@@ -316,7 +321,7 @@ def load_recogniser(name: str | os.PathLike[str] = "builtin", device: str | torc
 
     Args:
         name: "builtin", or the path of an IResNet as .pth or .safetensors (depth, width and dimension are read from its
-            keys), or of an insightface recogniser as .onnx.
+            keys), of an insightface recogniser as .onnx, or of SimSwap's recogniser (arcface_checkpoint.tar too).
         device: where to put it.
 
     Raises:
@@ -329,10 +334,8 @@ def load_recogniser(name: str | os.PathLike[str] = "builtin", device: str | torc
         raise ValueError(f"There is no recogniser file {path}.")
     if suffix == ".onnx":
         recogniser = _from_onnx(path)
-    elif suffix == ".safetensors":
-        recogniser = _from_state(path, *load_weights(path))
-    elif suffix in (".pth", ".pt", ".ckpt", ".bin"):
-        recogniser = _from_state(path, load_pickle_state(path), {})
+    elif suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar"):
+        recogniser = _from_state(path, *load_any(path))
     else:
         raise ValueError(f"A recogniser is an .onnx, .pth or .safetensors file; got {path.name}.")
     recogniser.network.to(device)
@@ -348,25 +351,29 @@ def _from_onnx(path: Path) -> Recogniser:
             dim = network(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE)).shape[1]
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
         raise ValueError(f"{path.name} is no face recogniser: its graph does not run on one aligned face.") from error
-    return Recogniser(_file_id(path), network, dim, network.raw_input)
+    return Recogniser(file_id(path), network, dim, network.raw_input)
 
 
 def _from_state(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> Recogniser:
-    if "network" in metadata and metadata["network"] not in DEPTHS:
+    layout = recognise(shapes_of(state))
+    known = (*DEPTHS, "simswap_arcface")
+    if "network" in metadata and metadata["network"] not in known:
         raise ValueError(f"{path.name} holds weights of '{metadata['network']}', not of a face recogniser.")
-    blocks = tuple(len({k.split(".")[1] for k in state if k.startswith(f"layer{stage}.")}) for stage in range(1, 5))
-    name = next((name for name, depths in DEPTHS.items() if depths == blocks), None)
-    if name is None or not {"conv1.weight", "fc.bias", "features.weight"} <= set(state):
-        known = ", ".join(f"{name} {depths}" for name, depths in DEPTHS.items())
+    if layout is None or layout.network not in known:
+        depths = ", ".join(f"{name} {depths}" for name, depths in DEPTHS.items())
         raise ValueError(
-            f"{path.name} is no IResNet recogniser (blocks found in its four stages: {blocks}; known: {known}). "
-            "Use a backbone of insightface's arcface_torch, or an .onnx file."
+            f"{path.name} is no IResNet recogniser (blocks found in its four stages: {iresnet_blocks(state)}; known: "
+            f"{depths}). Use a backbone of insightface's arcface_torch, an .onnx file, or SimSwap's recogniser."
         )
-    dim = len(state["fc.bias"])
-    network = build(name, width=len(state["conv1.weight"]) / 64, dim=dim)
+    network, dim = build(layout.network, **layout.config), layout.config["dim"]
     load_into(network, state, path.name)
-    return Recogniser(str(metadata.get("id") or _file_id(path)), network, dim)
+    if layout.network == "simswap_arcface":
+        from .simswap_identity import SimSwapRecogniser
+
+        return SimSwapRecogniser(network, dim, str(metadata.get("id") or layout.facts["id"]))
+    return Recogniser(str(metadata.get("id") or file_id(path)), network, dim)
 
 
-def _file_id(path: Path) -> str:
+def file_id(path: Path) -> str:
+    """Id of a recogniser that does not name itself."""
     return f"insightface-{path.stem}-{sha256_file(path)[:8]}"

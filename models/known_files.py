@@ -69,7 +69,7 @@ KNOWN_FILES = (
     ),
     KnownFile(
         "arcface_checkpoint.tar",
-        "SimSwap's recogniser as a pickled module (use the state dict simswap_arcface.pth instead)",
+        "SimSwap's recogniser as a pickled module",
         _SIMSWAP,
         None,
         "52ea5ce4902017b77a2bb811dd9a82f57dee3883e06c18a42d288437263c7a20",

@@ -26,7 +26,7 @@ from .video_writer import VideoWriter
 
 if TYPE_CHECKING:
     from .faces import Detector
-    from .generator import Generator
+    from .generator import FaceGenerator
     from .identity import FaceEmbedding
 
 Progress = Callable[[int, int], None]
@@ -89,7 +89,7 @@ def talking_swap(
     embedding: FaceEmbedding | None,
     output: Path,
     *,
-    generator: Generator,
+    generator: FaceGenerator,
     detector: Detector,
     options: SwapOptions | None = None,
     embed: Callable[[NDArray, NDArray], NDArray] | None = None,
@@ -150,7 +150,7 @@ def swap_frames(
     track: FaceTrack,
     windows: torch.Tensor,
     embedding: FaceEmbedding | None,
-    generator: Generator,
+    generator: FaceGenerator,
     options: SwapOptions,
     references: ChunkReferences | None = None,
 ) -> NDArray[np.uint8]:

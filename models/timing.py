@@ -1,7 +1,8 @@
-"""Which source frame stands at which output frame when sound and picture differ in length. Seconds are fractions."""
+"""Which source frame stands at which output frame, when lengths or rates differ. Seconds are fractions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -112,6 +113,48 @@ def read_planned(source: Readable, plan: LengthPlan, start: int, stop: int) -> N
         frames = source.read(low, high)
         parts.append(frames if len(run) == high - low and run[0] == low else frames[run - low])
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def frame_numbers(
+    times: NDArray[np.int64], base: Fraction, start: Fraction, count: int, rate: Fraction = Fraction(25)
+) -> NDArray[np.int64]:
+    """The source frame nearest to each moment of another rate, the earlier one of two equally near.
+
+    Args:
+        times: int64 [M] rising times of the source's frames, the first is 0.
+        base: seconds of one unit of `times`.
+        start: seconds at which the result begins.
+        count: frames of the result.
+        rate: of the result, frames per second.
+
+    Returns:
+        int64 [count].
+    """
+    # Twice the time of a frame, and the sum of two neighbours, as whole numbers: no rounding decides between them.
+    unit, offset = base * rate, start * rate
+    wanted = 2 * unit.denominator * (offset.numerator + offset.denominator * np.arange(count, dtype=np.int64))
+    middles = unit.numerator * offset.denominator * (times[:-1] + times[1:])
+    return np.searchsorted(middles, wanted)
+
+
+def read_numbered(source: Readable, numbers: NDArray[np.int64], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Source frames by number, uint8 [n <= size, H, W, 3] RGB a time; repeated frames are decoded once.
+
+    Args:
+        source: where from.
+        numbers: int64 [N], never falling.
+        size: frames held at a time; more are read where the result leaves out frames.
+    """
+    last, unread = None, 0  # the last frame read and the number after it
+    for start in range(0, len(numbers), size):
+        part = numbers[start : start + size]
+        low, stop = int(part[0]), int(part[-1]) + 1
+        begin = max(low, unread)
+        frames = [] if last is None or low >= unread else [last]
+        frames += [source.read(begin, stop)] if begin < stop else []
+        block = frames[0] if len(frames) == 1 else np.concatenate(frames)
+        last, unread = block[-1:].copy(), stop
+        yield block[part - low]
 
 
 def fit_audio(waveform: Any, rate: int, seconds: Fraction) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ class ArcFaceEmbed(io.ComfyNode):
                     default=host.BUILTIN,
                     tooltip=(
                         "Recognition network. Default builtin, which the built-in model was trained with. A model only"
-                        " takes embeddings of its own recogniser."
+                        " takes embeddings of its own recogniser; for SimSwap that is arcface_checkpoint.tar."
                     ),
                 ),
                 io.Combo.Input(
@@ -94,7 +94,7 @@ def embed_source(
         ValueError: no picture shows a face.
     """
     from ..models.faces import largest_face
-    from ..models.identity import align_faces, average_embeddings
+    from ..models.identity import average_embeddings
 
     pictures = values.rgb(images, "image")
     network, finder = host.load_recogniser(recogniser), host.load_detector(detector, threshold)
@@ -107,7 +107,7 @@ def embed_source(
             without.append((i, error))
         else:
             embeddings.append(network.embed_image(pixels, finder))
-            faces.append(align_faces(pixels[None], found.landmarks[None])[0])
+            faces.append(network.align(pixels[None], found.landmarks[None])[0])
         step(i + 1, len(pictures))
     if not embeddings:
         raise without[0][1]

@@ -9,9 +9,11 @@ from .arcface_embed import ArcFaceEmbed
 from .embedding_files import LoadEmbedding, SaveEmbedding
 from .face_crop import FaceCrop
 from .generate import Generate
+from .identity_score import IdentityScore
 from .load_audio_mel import LoadAudioMel
 from .load_model import LoadModel
 from .paste_back import PasteBack
+from .sync_score import SyncScore
 from .talking_swap_video import TalkingSwapVideo
 
 
@@ -31,4 +33,6 @@ class WavSyncSwap(ComfyExtension):
             Generate,
             PasteBack,
             TalkingSwapVideo,
+            SyncScore,
+            IdentityScore,
         ]

@@ -118,7 +118,7 @@ class FaceCrop(io.ComfyNode):
             values.exact_rate(fps),
             make_selection(face_order, face_index, select_frame, point_x, point_y, reference),
             smoothing=smoothing,
-            embed=host.tracking_recogniser(reference).embed_frames,
+            embed=host.recogniser_of(reference).embed_frames,
             progress=_of_total(host.progress((0.0, 0.7)), count),
         )
         crops = torch.empty(count, size, size, 3)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ CATEGORY = "WavSyncSwap"
 FOLDER = "wavsyncswap"
 BUILTIN = "builtin"
 BUILTIN_MODEL = "builtin (small 96)"
-WEIGHTS = {".safetensors", ".onnx", ".pth", ".pt"}
+# .tar is what SimSwap calls its pickled recogniser, .model what SyncNet is called
+WEIGHTS = {".safetensors", ".onnx", ".pth", ".pt", ".tar", ".model"}
 
 ModelSocket = io.Custom("WAVSYNCSWAP_MODEL")
 MelSocket = io.Custom("MEL")
@@ -93,6 +95,41 @@ def model_files(subfolder: str | None) -> list[str]:
     return files
 
 
+@functools.lru_cache(maxsize=512)
+def _network_at(path: Path, changed: int) -> str:
+    """`layouts.network_of`, once for each state of a file: widgets are drawn up again and again."""
+    from ..models.layouts import network_of
+
+    return network_of(path)
+
+
+def files_of(networks: Collection[str]) -> list[str]:
+    """Files of `models/wavsyncswap`, outside reserved subfolders, that hold one of these networks ("" = unknown)."""
+    paths = {name: folder_paths.get_full_path(FOLDER, name) for name in model_files(None)}
+    here = {name: Path(path) for name, path in paths.items() if path is not None}
+    return [name for name, path in here.items() if _network_at(path, path.stat().st_mtime_ns) in networks]
+
+
+def generator_choices() -> dict[str, tuple[str, ...]]:
+    """Generators by shown name: the files of each; a Wav2Lip and a SimSwap file are also offered one after the other.
+
+    A file of which nothing is known is offered, too: choosing it tells what is wrong with it.
+    """
+    talk, swap = files_of(["wav2lip"]), files_of(["simswap_224", "simswap_512"])
+    rest = [name for name in files_of(["wavsyncswap", ""]) if not name.endswith(".onnx")]
+    pairs = {f"{first} + {second}": (first, second) for first in talk for second in swap}
+    return {BUILTIN_MODEL: (), **{name: (name,) for name in sorted([*rest, *talk, *swap])}, **pairs}
+
+
+def generator_files(choice: str) -> list[Path]:
+    """Paths of a choice of `generator_choices`, none for the built-in one.
+
+    Raises:
+        ValueError: a file is gone.
+    """
+    return [model_path(name) for name in generator_choices().get(choice, (choice,))]
+
+
 def model_path(name: str) -> Path:
     """Full path of a file of `models/wavsyncswap`.
 
@@ -149,8 +186,11 @@ def load_detector(name: str, threshold: float) -> Any:
 
 
 def recogniser_files() -> dict[str, Path]:
-    """Recognition weights by shown name: `models/wavsyncswap/recognisers`, then each insightface pack's recogniser."""
-    files = {name: model_path(name) for name in model_files("recognisers")}
+    """Recognition weights by shown name: those of `models/wavsyncswap`, then each insightface pack's recogniser."""
+    from ..models.networks.arcface import DEPTHS
+
+    names = [*model_files("recognisers"), *files_of([*DEPTHS, "simswap_arcface"])]
+    files = {name: model_path(name) for name in names}
     for pack, detector in packs().items():
         for path in sorted(detector.parent.glob("*.onnx")):
             if path.stem.startswith(("w600k", "glint", "ms1m")):
@@ -176,25 +216,23 @@ def load_recogniser(name: str) -> Any:
     found = recogniser_files()
     if name not in found:
         known = ", ".join([BUILTIN, *found])
-        raise ValueError(
-            f"There is no recogniser '{name}'. Available: {known}. Put files in models/wavsyncswap/recognisers."
-        )
+        raise ValueError(f"There is no recogniser '{name}'. Available: {known}. Put files in models/wavsyncswap.")
     return identity.load_recogniser(str(found[name]), device=str(device()))
 
 
-def tracking_recogniser(reference: Any) -> Any:
-    """The recogniser that keeps a person apart from others in the clip: the reference's own, else the built-in one.
+def recogniser_of(embedding: Any) -> Any:
+    """The recogniser that an embedding (or None) was made with, else the built-in one.
 
     Raises:
-        ValueError: the reference's recogniser is not available.
+        ValueError: the embedding's recogniser is not available.
     """
-    if reference is None:
+    if embedding is None:
         return load_recogniser(BUILTIN)
     for name in recogniser_names():
         recogniser = load_recogniser(name)
-        if recogniser.id == reference.recogniser:
+        if recogniser.id == embedding.recogniser:
             return recogniser
     raise ValueError(
-        f"The reference was made by recogniser '{reference.recogniser}', which is not available here "
+        f"The face embedding was made by recogniser '{embedding.recogniser}', which is not available here "
         f"(found: {', '.join(recogniser_names())}). Make the embedding again with ArcFace Embed."
     )

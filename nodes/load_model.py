@@ -39,12 +39,13 @@ class LoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[host.BUILTIN_MODEL, *host.model_files(None)],
+                    options=list(host.generator_choices()),
                     default=host.BUILTIN_MODEL,
                     tooltip=(
-                        "Default: the built-in small network, 96 px faces. Further choices are the .safetensors files"
-                        " of models/wavsyncswap; press R after adding one. More pixels give a sharper face and take"
-                        " longer."
+                        "Default: the built-in small network, 96 px faces. Further choices are the weights of"
+                        " models/wavsyncswap, the public wav2lip.pth (lips alone) and SimSwap files among them; 'A + B'"
+                        " runs Wav2Lip, then SimSwap. Press R after adding a file. More pixels give a sharper face and"
+                        " take longer."
                     ),
                 ),
                 io.Combo.Input(
@@ -71,14 +72,14 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, precision: str) -> Any:
         """Load again when the file has changed."""
-        return precision, model, None if model == host.BUILTIN_MODEL else host.model_path(model).stat().st_mtime_ns
+        return precision, model, [path.stat().st_mtime_ns for path in host.generator_files(model)]
 
     @classmethod
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
         """Read the weights and give them to the host's memory management."""
         from ..models.generator import load_generator
 
-        name = "builtin" if model == host.BUILTIN_MODEL else host.model_path(model)
+        files = host.generator_files(model)
         management, device = comfy.model_management, host.device()
         if (
             precision == "auto" and device.type != "cpu"
@@ -86,6 +87,6 @@ class LoadModel(io.ComfyNode):
             half = "bf16" if management.should_use_bf16(device) else "fp32"
             precision = "fp16" if management.should_use_fp16(device) else half
         offload = management.unet_offload_device()
-        generator = load_generator(name, device=offload, precision=precision)
+        generator = load_generator(files or "builtin", device=offload, precision=precision)
         patcher = comfy.model_patcher.ModelPatcher(generator.network, load_device=device, offload_device=offload)
         return io.NodeOutput(LoadedModel(generator, patcher))

@@ -14,6 +14,7 @@ from comfy_api.latest import InputImpl, io
 from . import host, values
 from .arcface_embed import embed_source
 from .load_model import LoadedModel
+from .sources import engine_sound, open_video
 from .widgets import (
     POLICIES,
     audio_offset_input,
@@ -159,7 +160,7 @@ class TalkingSwapVideo(io.ComfyNode):
             generator=model.ready(),
             detector=host.load_detector(detector, threshold),
             options=options,
-            embed=host.tracking_recogniser(reference).embed_frames,
+            embed=host.recogniser_of(reference).embed_frames,
             progress=host.progress((0.02, 1.0)),
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(target)), str(report))
@@ -172,7 +173,7 @@ def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: An
     if (video is None) == (portrait is None):
         found = "neither is" if video is None else "both are"
         raise ValueError(f"Connect either 'video' or 'portrait'; {found} connected.")
-    sound = _engine_sound(audio)
+    sound = engine_sound(audio)
     if portrait is not None:
         if sound is None:
             raise ValueError(
@@ -181,22 +182,5 @@ def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: An
         rate, seconds = values.exact_rate(still_fps), Fraction(sound[0].shape[1], sound[1])
         picture = values.rgb(portrait, "portrait")[0]
         return engine.StillImage(picture, max(1, round(seconds * rate)), rate), sound
-    if _is_whole_file(video):
-        opened = engine.VideoFile(video.get_stream_source())
-        return opened, opened.audio() if audio is None else sound
-    parts = video.get_components()
-    source = engine.FrameArray(values.rgb(parts.images, "video"), Fraction(parts.frame_rate))
-    return source, _engine_sound(parts.audio) if audio is None else sound
-
-
-def _engine_sound(audio: Any) -> Any:
-    sound = values.waveform(audio)
-    return None if sound is None else (sound[0].numpy(), sound[1])
-
-
-def _is_whole_file(video: Any) -> bool:
-    """True when the file behind a VIDEO can be streamed as it is: newer hosts may show only a part of it."""
-    if not isinstance(video, InputImpl.VideoFromFile):
-        return False
-    shown = InputImpl.VideoFromFile(video.get_stream_source())
-    return abs(float(video.get_duration()) - float(shown.get_duration())) < 1e-3
+    source, own = open_video(video, sound=audio is None)
+    return source, own if audio is None else sound

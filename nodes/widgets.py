@@ -12,8 +12,8 @@ ORDERS = ["largest", "smallest", "left-right", "right-left"]
 POLICIES = ["pad", "cut", "loop", "bounce", "hold"]
 
 
-def selection_inputs() -> list[Any]:
-    """The widgets that choose one face among several; the same on every node that looks for faces."""
+def detector_inputs() -> list[Any]:
+    """The widgets that choose how faces are found; the same on every node that looks for them."""
     return [
         io.Combo.Input(
             "detector",
@@ -35,17 +35,12 @@ def selection_inputs() -> list[Any]:
                 " are none; higher the reverse."
             ),
         ),
-        io.Float.Input(
-            "smoothing",
-            default=0.5,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip=(
-                "How much the crop's movement is steadied over time, 0 to 1. Default 0.5. 0 follows every detection "
-                "exactly, 1 averages over about 25 frames. Never delays and never crosses a cut."
-            ),
-        ),
+    ]
+
+
+def choice_inputs() -> list[Any]:
+    """The widgets that choose one face among several."""
+    return [
         io.Combo.Input(
             "face_order",
             options=ORDERS,
@@ -93,6 +88,37 @@ def selection_inputs() -> list[Any]:
             )
         ),
     ]
+
+
+def selection_inputs() -> list[Any]:
+    """The widgets of every node that follows a face: how faces are found, how the crop moves, which face it is."""
+    return [
+        *detector_inputs(),
+        io.Float.Input(
+            "smoothing",
+            default=0.5,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip=(
+                "How much the crop's movement is steadied over time, 0 to 1. Default 0.5. 0 follows every detection "
+                "exactly, 1 averages over about 25 frames. Never delays and never crosses a cut."
+            ),
+        ),
+        *choice_inputs(),
+    ]
+
+
+def frame_rate_input() -> Any:
+    """The widget that says how fast a batch of frames runs, on nodes that take a video instead."""
+    return io.Float.Input(
+        "fps",
+        default=25.0,
+        min=1.0,
+        max=240.0,
+        step=0.001,
+        tooltip="Frames per second of the images. Default 25. A video has its own rate; this does nothing to it.",
+    )
 
 
 def make_selection(order: str, index: int, frame: int, x: int, y: int, reference: Any) -> Any:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import logging
 import sys
+from typing import Any
 
 COMMANDS = {
     "infer": "video + face + speech -> the video with that face, lips in sync",
@@ -15,9 +16,12 @@ COMMANDS = {
     "generator": "train the generator, or go on training it",
     "syncnet": "train the lip-sync expert, or go on training it",
     "judge": "measure a generator on the validation clips",
+    "score": "measure one finished video: sync, identity, sharpness and more",
     "benchmark": "training samples a second by recipe and precision",
     "export": "turn a training checkpoint into weights that the nodes load",
+    "import": "turn a public checkpoint into safetensors that say what they are",
 }
+MODULES = {"import": "import_weights"}  # commands that cannot be called like their module
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,14 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if arguments[:1] == [name]:
-            importlib.import_module(f"{__package__}.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return importlib.import_module(f"{__package__}.{args.command}").run(args)
+        return _module(args.command).run(args)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"{__package__}.{MODULES.get(command, command)}")
 
 
 if __name__ == "__main__":

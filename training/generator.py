@@ -34,7 +34,7 @@ from .second_recogniser import second_recogniser
 from .sources import source_bank
 from .sync_loss import expert_of, sync_loss_of
 from .trainer import Trainer
-from .warm_start import recognise
+from .warm_start import open_start
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     expert_of(recipe)  # what is wrong with a file is told before any work
     for path in args.init:
-        recognise(path)
+        open_start(path)
     engine = launch(args.device, recipe.optim.precision)
     recipe.check_parts(engine.count)
     with engine.one_by_one():

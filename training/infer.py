@@ -168,10 +168,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine = parser.add_argument_group("engine")
     engine.add_argument(
-        "--weights", default="builtin", help="generator: builtin or a safetensors file (default %(default)s)"
+        "--weights",
+        nargs="+",
+        default=["builtin"],
+        metavar="FILE",
+        help="generator: builtin, a safetensors file, wav2lip.pth (lip sync alone), a SimSwap generator, or one of "
+        "each for both in a row (default builtin)",
     )
     engine.add_argument(
-        "--recogniser", default="builtin", help="builtin, .onnx, .pth or .safetensors (default %(default)s)"
+        "--recogniser",
+        default="builtin",
+        help="builtin, .onnx, .pth or .safetensors; SimSwap needs its own arcface_checkpoint.tar (default %(default)s)",
     )
     engine.add_argument(
         "--detector", default="builtin", help="builtin, or an insightface pack folder (default %(default)s)"

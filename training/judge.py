@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from models.generator import Generator, load_generator
+from models.generator import FaceGenerator, load_generator
 from models.identity import FaceEmbedding, load_recogniser
 from models.references import DISTANCE, References
 
@@ -64,7 +64,12 @@ def chosen_references(truth: Tensor) -> Tensor:
 
 
 def judge_reconstruction(
-    generator: Generator, data: ClipSet, clip: Clip, source: FaceEmbedding, mean_face: Tensor, reader: LipReader | None
+    generator: FaceGenerator,
+    data: ClipSet,
+    clip: Clip,
+    source: FaceEmbedding,
+    mean_face: Tensor,
+    reader: LipReader | None,
 ) -> dict[str, float]:
     """Own audio, with two kinds of reference, the own face kept and drawn from its vector; and the trivial baselines.
 
@@ -118,7 +123,7 @@ def mean_training_face(data: ClipSet) -> Tensor:
 
 
 def judge_swap(
-    generator: Generator,
+    generator: FaceGenerator,
     data: ClipSet,
     target: Clip,
     source: FaceEmbedding,
@@ -142,7 +147,7 @@ def judge_swap(
     return scores
 
 
-def judge(generator: Generator, data: ClipSet, judges: dict[str, Embed], reader: LipReader | None = None) -> dict:
+def judge(generator: FaceGenerator, data: ClipSet, judges: dict[str, Embed], reader: LipReader | None = None) -> dict:
     """All measurements on the val clips; every val clip is swapped with the next two people's faces."""
     recogniser = load_recogniser("builtin")
     clips = data.of("val")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import identify, load_into, load_pickle_state
+from models.layouts import recognise, shapes_of
 from models.networks.wavsyncswap import WavSyncSwap
 
 State = Mapping[str, Tensor]
@@ -173,26 +174,26 @@ def from_own(state: State, own: State, net: WavSyncSwap) -> Taken:
     return taken
 
 
-# A key that only files of this kind have -> how they are read; the first that is found counts.
-KINDS: dict[str, Reader] = {
-    "identity_blocks.0.conv1.1.weight": from_own,
-    "BottleNeck.0.conv1.1.weight": from_simswap,
-    "face_decoder_blocks.0.0.conv_block.0.weight": from_wav2lip,
-    "audio_encoder.13.conv_block.0.weight": from_expert,
+READERS: dict[str, Reader] = {
+    "wavsyncswap": from_own,
+    "simswap_224": from_simswap,
+    "simswap_512": from_simswap,
+    "wav2lip": from_wav2lip,
+    "syncnet_expert": from_expert,
 }
 
 
-def recognise(path: Path) -> tuple[dict[str, Tensor], Reader]:
+def open_start(path: Path) -> tuple[dict[str, Tensor], Reader]:
     """The tensors of a weights file, and how to read them.
 
     Raises:
         ValueError: the file is missing, damaged, no weights, or of an unknown kind; says which.
     """
     state = load_pickle_state(path)
-    for key, reader in KINDS.items():
-        if key in state:
-            return state, reader
-    known = identify(path)
+    layout = recognise(shapes_of(state))
+    if layout and layout.network in READERS:
+        return state, READERS[layout.network]
+    known = layout or identify(path)
     what = f"the {known.what}" if known else f"{', '.join(list(state)[:3])}, ..."
     raise ValueError(
         f"{path.name} holds {what}: nothing a generator can start from. Give a generator made by "
@@ -212,9 +213,9 @@ def warm_start(net: WavSyncSwap, path: Path) -> str:
         A table of what was loaded, what was skipped, and why.
 
     Raises:
-        ValueError: as `recognise`, or nothing in the file fits.
+        ValueError: as `open_start`, or nothing in the file fits.
     """
-    state, reader = recognise(path)
+    state, reader = open_start(path)
     own = {name: value.detach().cpu() for name, value in net.state_dict().items()}
     taken = reader(state, own, net)
     if not taken.state:

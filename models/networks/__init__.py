@@ -18,7 +18,14 @@ _NETWORKS = {
     "iresnet50": ("arcface", "iresnet50"),
     "iresnet100": ("arcface", "iresnet100"),
     "syncnet_expert": ("syncnet", "SyncNetExpert"),
+    "syncnet_v2": ("syncnet_v2", "SyncNetV2"),
+    "wav2lip": ("wav2lip", "Wav2Lip"),
+    "wav2lip_disc_qual": ("wav2lip", "Wav2LipQuality"),
+    "simswap_224": ("simswap", "simswap_224"),
+    "simswap_512": ("simswap", "simswap_512"),
+    "simswap_arcface": ("simswap_arcface", "SimSwapArcFace"),
     "facedetector": ("facedetector", "FaceDetector"),
+    "fid_inception": ("inception", "FIDInception"),
 }
 
 

@@ -44,12 +44,13 @@ class TransposedBlock(nn.Module):
         return torch.relu(self.conv_block(x))
 
 
-def audio_tower(width: float = 1.0, outputs: int = 512) -> nn.Sequential:
+def audio_tower(width: float = 1.0, outputs: int = 512, last_residuals: int = 2) -> nn.Sequential:
     """The expert's 14-block audio tower (spec 3.3): mel window [B, 1, 80, 16] -> [B, outputs, 1, 1].
 
     Args:
         width: factor on the channels before the last two blocks.
         outputs: channels of the last two blocks.
+        last_residuals: residual blocks at the smallest map; Wav2Lip's generator has 1, and so 13 blocks (spec 3.1).
     """
     a, b, c, d = (round(channels * width) for channels in (32, 64, 128, 256))
     return nn.Sequential(
@@ -63,8 +64,7 @@ def audio_tower(width: float = 1.0, outputs: int = 512) -> nn.Sequential:
         ConvBlock(c, c, 3, 1, 1, residual=True),
         ConvBlock(c, c, 3, 1, 1, residual=True),
         ConvBlock(c, d, 3, (3, 2), 1),
-        ConvBlock(d, d, 3, 1, 1, residual=True),
-        ConvBlock(d, d, 3, 1, 1, residual=True),
+        *(ConvBlock(d, d, 3, 1, 1, residual=True) for _ in range(last_residuals)),
         ConvBlock(d, outputs, 3, 1, 0),
         ConvBlock(outputs, outputs, 1, 1, 0),
     )

@@ -22,6 +22,8 @@ IDS = {
     "WSS_Generate",
     "WSS_PasteBack",
     "WSS_TalkingSwapVideo",
+    "WSS_SyncScore",
+    "WSS_IdentityScore",
 }
 
 

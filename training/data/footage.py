@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.resample import SAMPLE_RATE, to_mono_16k
-from models.timing import fit_audio
+from models.timing import fit_audio, frame_numbers, read_numbered
 from models.video import VideoFile
 from models.video_index import scan
 from models.video_open import open_container, picture_stream
@@ -43,16 +43,8 @@ class Footage:
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All frames in order, uint8 [n <= size, H, W, 3] RGB, cut to the item's box."""
         with VideoFile(self.item.path) as video:
-            last, unread = None, 0  # the last frame read and the number after it: repeated frames are decoded once
-            for start in range(0, len(self.numbers), size):
-                part = self.numbers[start : start + size]
-                low, stop = int(part[0]), int(part[-1]) + 1
-                begin = max(low, unread)
-                frames = [] if last is None or low >= unread else [last]
-                frames += [_boxed(video.read(begin, stop), self.item)] if begin < stop else []
-                block = frames[0] if len(frames) == 1 else np.concatenate(frames)
-                last, unread = block[-1:].copy(), stop
-                yield block[part - low]
+            for frames in read_numbered(video, self.numbers, size):
+                yield _boxed(frames, self.item)
 
 
 def _boxed(frames: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
@@ -64,25 +56,6 @@ def _boxed(frames: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
     if not part.size:
         raise ValueError(f"the box {item.box} lies outside the picture of {frames.shape[2]}x{frames.shape[1]} px")
     return np.ascontiguousarray(part)
-
-
-def frame_numbers(times: NDArray[np.int64], base: Fraction, start: Fraction, count: int) -> NDArray[np.int64]:
-    """The source frame nearest to each 25th of a second, the earlier one of two equally near.
-
-    Args:
-        times: int64 [M] rising times of the source's frames, the first is 0.
-        base: seconds of one unit of `times`.
-        start: seconds at which the result begins.
-        count: frames of the result.
-
-    Returns:
-        int64 [count].
-    """
-    # Twice the time of a frame, and the sum of two neighbours, as whole numbers: no rounding decides between them.
-    unit, offset = base * FPS, start * FPS
-    wanted = 2 * unit.denominator * (offset.numerator + offset.denominator * np.arange(count, dtype=np.int64))
-    middles = unit.numerator * offset.denominator * (times[:-1] + times[1:])
-    return np.searchsorted(middles, wanted)
 
 
 def probe(item: Item, work: Work, settings: Settings) -> dict:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.generator import load_generator
+from models.generator import Generator, load_generator
 
 from ..clips import speech_part
 from .sound import TrackSound
@@ -31,7 +31,9 @@ FLOOR, NOISE = 0.2, 3.0
 
 def load_tower() -> nn.Module:
     """The audio tower of the bundled generator: mel windows [B, 1, 80, 16] -> [B, 512, 1, 1]."""
-    return load_generator("builtin", precision="fp32").network.audio_encoder.eval()
+    generator = load_generator("builtin", precision="fp32")
+    assert isinstance(generator, Generator)
+    return generator.network.audio_encoder.eval()
 
 
 @torch.inference_mode()

@@ -92,7 +92,7 @@ def count_macs() -> Callable[..., int]:
             sizes[layer] = args[0].numel()
 
         sizes: dict[nn.Module, int] = {}
-        layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+        layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.Linear)]
         handles = [m.register_forward_hook(hook) for m in layers]
         handles += [m.register_forward_pre_hook(before) for m in layers]
         with torch.no_grad():

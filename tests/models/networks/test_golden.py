@@ -47,3 +47,40 @@ def test_identity_block(golden):
     with torch.no_grad():
         output = block(golden.normal(10, 2, 512, 12, 12), golden.identity())
     golden.check(output, -0.004461, 1.419488, (1.902937, -1.815334, 0.074367, -0.670489))
+
+
+def test_syncnet_v2(golden):
+    network = golden.fill(build("syncnet_v2"))
+    with torch.no_grad():
+        audio, lip = network(10 * golden.normal(8, 2, 1, 13, 20), 255 * golden.uniform(7, 2, 3, 5, 224, 224))
+    golden.check(audio, -0.299014, 24.048745, (-5.853104, -24.095385, -41.797417, 32.090477))
+    golden.check(lip, -2.357468, 261.2244, (-343.4866, 171.8975, 69.8819, 127.4067))
+
+
+def test_wav2lip(golden):
+    network = golden.fill(build("wav2lip"))
+    with torch.no_grad():
+        output = network(golden.normal(1, 2, 1, 80, 16), golden.uniform(2, 2, 6, 96, 96))
+    golden.check(output, 0.507327, 0.488291, (0.933002, 0.097810, 0.045476, 0.329792))
+
+
+def test_wav2lip_quality_discriminator(golden):
+    network = golden.fill(build("wav2lip_disc_qual"))
+    with torch.no_grad():
+        output = network(golden.uniform(4, 2, 3, 5, 96, 96))
+    assert output.shape == (10,)
+    golden.check(output, 0.404439, 0.021083, (0.441585, 0.403031, 0.384683, 0.432324))
+
+
+def test_simswap(golden):
+    network = golden.fill(build("simswap_224"))
+    with torch.no_grad():
+        output = network(golden.uniform(5, 2, 3, 224, 224), golden.identity())
+    golden.check(output, 0.493670, 0.410898, (0.715123, 0.074921, 0.995401, 0.011769))
+
+
+def test_simswap_recogniser(golden):
+    network = golden.fill(build("simswap_arcface"))
+    with torch.no_grad():
+        output = network(2 * golden.uniform(9, 2, 3, 112, 112) - 1)
+    golden.check(output, 3.387759, 187.019581, (132.890732, -122.580498, 117.751495, -35.756931))

@@ -1,0 +1,60 @@
+"""Recognition by names and shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.layouts import SIMSWAP_RECOGNISER, iresnet_blocks, recognise, shapes_of
+from models.networks import build
+
+CASES = [
+    ("wav2lip", {"width": 1.0}),
+    ("wav2lip", {"width": 0.5}),
+    ("simswap_224", {"width": 1.0, "io_norm": False, "id_dim": 512}),
+    ("simswap_224", {"width": 0.375, "io_norm": False, "id_dim": 128}),
+    ("simswap_512", {"width": 1.0, "io_norm": False, "id_dim": 512}),
+    ("simswap_arcface", {"width": 1.0, "dim": 512}),
+    ("simswap_arcface", {"width": 0.25, "dim": 64}),
+    ("iresnet18", {"width": 0.25, "dim": 128}),
+    ("iresnet100", {"width": 1.0, "dim": 512}),
+    ("wav2lip_disc_qual", {}),
+    ("syncnet_expert", {}),
+    ("syncnet_v2", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_network_and_options_come_back(name, config):
+    with torch.device("meta"):
+        state = build(name, **config).state_dict()
+        layout = recognise(shapes_of(state))
+        assert (layout.network, layout.config) == (name, config)
+        again = build(layout.network, **layout.config).state_dict()
+    assert shapes_of(again) == shapes_of(state)
+    assert layout.metadata["network"] == name
+
+
+def test_facts_that_callers_need():
+    with torch.device("meta"):
+        wav2lip, swap = (recognise(shapes_of(build(name).state_dict())) for name in ("wav2lip", "simswap_512"))
+    assert wav2lip.metadata["channels"] == "BGR"
+    assert "recogniser" not in wav2lip.metadata
+    assert (swap.metadata["px"], swap.metadata["recogniser"]) == (512, SIMSWAP_RECOGNISER)
+
+
+def test_own_generators_are_told_apart_from_experts_with_the_same_tower():
+    with torch.device("meta"):
+        assert recognise(shapes_of(build("wavsyncswap").state_dict())).network == "wavsyncswap"
+
+
+def test_a_part_is_enough_and_foreign_tensors_are_not():
+    assert recognise({"BottleNeck.0.conv1.1.weight": (8, 8, 3, 3)}).network == "simswap_224"
+    assert recognise({"face_decoder_blocks.0.0.conv_block.0.weight": (4, 4, 1, 1)}).network == "wav2lip"
+    assert recognise({"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 512)}) is None
+    assert recognise({"features.weight": (512,), "layer1.0.bn1.weight": (64,)}) is None
+    assert recognise({}) is None
+
+
+def test_blocks_of_the_stages():
+    assert iresnet_blocks(["layer1.0.a", "layer1.1.a", "layer3.0.b", "layer10.0.c"]) == (2, 0, 1, 0)

@@ -1,0 +1,133 @@
+"""The reader that runs nothing: names and shapes of any PyTorch file, SimSwap's pickled module, hostile content."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from models.checkpoints import load_pickle_state, peek
+from models.layouts import recognise
+from models.networks import build
+from models.torch_files import Inert, StoredTensor, read_contents, read_simswap_recogniser
+from tests.models.public_files import (
+    CONTAINERS,
+    Payload,
+    random_network,
+    save_public,
+    save_simswap_module,
+    simswap_module,
+)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_shapes_are_those_of_the_tensors(tmp_path, container):
+    state = random_network("wav2lip", width=1 / 16).state_dict()
+    path = save_public(tmp_path / "w.pth", state, container)
+    assert peek(path)[0] == {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert peek(path)[0] == {name: tuple(tensor.shape) for name, tensor in load_pickle_state(path).items()}
+
+
+def test_names_and_shapes_need_no_numbers(tmp_path):
+    """The old format keeps its numbers at the end: what comes before is enough."""
+    path = save_public(tmp_path / "w.pth", {"a": torch.zeros(1000, 1000)}, "flat legacy")
+    path.write_bytes(path.read_bytes()[:5000])
+    assert peek(path)[0] == {"a": (1000, 1000)}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("generation", ["2020", "2023"])
+def test_simswaps_pickled_recogniser(tmp_path, monkeypatch, generation, legacy):
+    module = simswap_module(monkeypatch)
+    path = save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, generation, legacy)
+    state = load_pickle_state(path)
+    expected = module.state_dict()
+    assert list(state) == list(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(state[name], tensor)
+        assert state[name].dtype == tensor.dtype
+    assert peek(path)[0] == {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    layout = recognise(peek(path)[0])
+    assert layout.network == "simswap_arcface"
+    build(layout.network, **layout.config).load_state_dict(state)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("generation", ["2020", "2023"])
+def test_payload_in_the_recogniser_does_not_run(tmp_path, monkeypatch, generation, legacy):
+    target = tmp_path / "ran"
+    module = simswap_module(monkeypatch, extra=Payload(target))
+    path = save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, generation, legacy)
+    assert {name for name in read_contents(path).classes if "mkdir" in name}
+    with pytest.raises(ValueError, match="could run code"):
+        load_pickle_state(path)
+    with pytest.raises(ValueError, match="not SimSwap's recogniser"):
+        read_simswap_recogniser(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_payload_beside_a_state_dict_does_not_run(tmp_path, legacy):
+    target = tmp_path / "ran"
+    content = {"state_dict": {"a": torch.zeros(2)}, "note": Payload(target)}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    assert peek(tmp_path / "w.pth")[0] == {"a": (2,)}  # looking is harmless ...
+    with pytest.raises(ValueError, match="could run code"):  # ... and loading refuses
+        load_pickle_state(tmp_path / "w.pth")
+    assert not target.exists()
+
+
+def test_a_pickle_cannot_change_the_stand_ins(tmp_path):
+    """BUILD would set attributes of a class that is on the stack, for all files to come."""
+    path = tmp_path / "w.pth"
+    header = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    for argument in (b"}X\x05\x00\x00\x00stateK\x07s", b"N}X\x05\x00\x00\x00stateK\x07s\x86"):
+        path.write_bytes(header + b"\x80\x02cos\nsystem\n" + argument + b"b.")
+        with pytest.raises(ValueError, match="no PyTorch file"):
+            read_contents(path)
+    assert Inert.state is None
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.99])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncated_recogniser(tmp_path, monkeypatch, legacy, part):
+    path = save_simswap_module(tmp_path / "a.tar", simswap_module(monkeypatch), "2023", legacy)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    with pytest.raises(ValueError, match=r"truncated or damaged|could run code"):
+        load_pickle_state(path)
+    if part == 0.99:
+        with pytest.raises(ValueError, match="truncated or damaged"):
+            load_pickle_state(path)
+
+
+def test_layouts_that_leave_their_storage_are_refused():
+    content = bytes(4 * 6)
+
+    def tensor(offset, shape, stride):
+        return StoredTensor("0", torch.float32, offset, shape, stride)
+
+    assert tensor(0, (2, 3), (3, 1)).filled(content).shape == (2, 3)
+    assert tensor(5, (), ()).filled(content).shape == ()
+    assert tensor(0, (0, 4), (4, 1)).filled(b"").shape == (0, 4)
+    for bad in [(1, (2, 3), (3, 1)), (-1, (1,), (1,)), (0, (1 << 40,), (0,)), (5, (2,), (-1,)), (0, (7,), (1,))]:
+        with pytest.raises(ValueError, match="does not fit"):
+            tensor(*bad).filled(content)
+
+
+def test_strided_and_half_precision_tensors(tmp_path, monkeypatch):
+    module = simswap_module(monkeypatch)
+    module.fc.weight = nn.Parameter(module.fc.weight.t().contiguous().t())
+    module.half()
+    state = load_pickle_state(save_simswap_module(tmp_path / "a.tar", module, "2023", False))
+    assert state["fc.weight"].dtype == torch.float16
+    assert torch.equal(state["fc.weight"], module.fc.weight)
+
+
+def test_other_files_are_no_torch_files(tmp_path):
+    path = tmp_path / "w.pth"
+    for content in (b"", b"\x80\x02K\x01.", b"PK\x03\x04 and no archive"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="no PyTorch file, or a damaged one"):
+            read_contents(path)
