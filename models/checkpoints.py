@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import secrets
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from .known_files import KNOWN_FILES, KnownFile, named
 from .torch_files import (
     StoredTensor,
-    is_torch_zip,
     module_tensors,
+    other_zip,
     read_contents,
     read_simswap_recogniser,
     simswap_module,
@@ -306,8 +305,8 @@ def _kind(path: Path) -> str:
         return "a Git LFS pointer (the real file was not downloaded)"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
         return "safetensors"
-    if head.startswith(b"PK\x03\x04") and not is_torch_zip(path):
-        return f"a zip archive of {_some(zipfile.ZipFile(path).namelist())} (unpack it)"
+    if head.startswith(b"PK\x03\x04") and (inside := other_zip(path)):
+        return f"a zip archive of {_some(inside)} (unpack it)"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "pickle"
     if head[257:262] == b"ustar":

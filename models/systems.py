@@ -91,7 +91,7 @@ class SimSwapSystem(FaceGenerator):
                 "SimSwap puts in another identity and there is none. Give a picture of the source face or an "
                 "embedding, or load Wav2Lip alone to move the lips only."
             )
-        if embedding.recogniser != self.recogniser == SIMSWAP_RECOGNISER:
+        if self.recogniser == SIMSWAP_RECOGNISER and embedding.recogniser != self.recogniser:
             raise ValueError(
                 f"The face embedding comes from recogniser '{embedding.recogniser}', but SimSwap understands its own "
                 "alone. Choose arcface_checkpoint.tar (or simswap_arcface.pth) as the recogniser and embed again."

@@ -21,6 +21,7 @@ from torch import Tensor
 SIMSWAP_CLASSES = {f"models.arcface_models {name}" for name in ("ResNet", "IRBlock", "SEBlock")}
 LIBRARY_CLASSES = ("torch.nn.", "torch device")  # layers, and the device a DataParallel remembers
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+PICKLE = "/data.pkl"  # in the zip archive of the new format, beside /data/0, /data/1, ...
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -106,24 +107,30 @@ def read_contents(path: Path) -> Contents:
     return _read(path, with_numbers=False)[0]
 
 
-def is_torch_zip(path: Path) -> bool:
-    """Whether a zip archive is a PyTorch file; one whose end is missing passes for it."""
+def other_zip(path: Path) -> list[str]:
+    """Names of the files in a zip archive that is no PyTorch file; none for one that is, or whose end is missing."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
+            names = archive.namelist()
     except zipfile.BadZipFile:
-        return True
+        return []
+    return [] if any(name.endswith(PICKLE) for name in names) else names
 
 
-def module_tensors(module: Inert, prefix: str = "") -> Iterator[tuple[str, StoredTensor]]:
-    """Parameters and buffers of a pickled `torch.nn.Module`, under the names its state dict would give them."""
+def module_tensors(module: Inert, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, StoredTensor]]:
+    """Parameters and buffers of a pickled `torch.nn.Module`, under the names its state dict would give them.
+
+    A module that is found again, be it inside itself, is passed over.
+    """
+    seen = set() if seen is None else seen
+    seen.add(id(module))
     for kind in ("_parameters", "_buffers"):
         for name, value in module.part(kind).items():
             if isinstance(value, StoredTensor):
                 yield f"{prefix}{name}", value
     for name, child in module.part("_modules").items():
-        if isinstance(child, Inert):
-            yield from module_tensors(child, f"{prefix}{name}.")
+        if isinstance(child, Inert) and id(child) not in seen:
+            yield from module_tensors(child, f"{prefix}{name}.", seen)
 
 
 def simswap_module(contents: Contents) -> Inert | None:
@@ -203,12 +210,12 @@ def _read(path: Path, with_numbers: bool) -> tuple[Contents, dict[str, bytes]]:
 
 def _read_zip(file: BinaryIO, with_numbers: bool) -> tuple[Contents, dict[str, bytes]]:
     with zipfile.ZipFile(file) as archive:
-        inside = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        inside = next(name for name in archive.namelist() if name.endswith(PICKLE))
         with archive.open(inside) as pickled:
             reader = _Reader(pickled)  # type: ignore[arg-type]  # it has read and readline, all that is needed
             contents = Contents(reader.load(), frozenset(reader.classes))
         keys = reader.widths if with_numbers else ()
-        return contents, {key: archive.read(f"{inside.removesuffix('data.pkl')}data/{key}") for key in keys}
+        return contents, {key: archive.read(f"{inside.removesuffix(PICKLE)}/data/{key}") for key in keys}
 
 
 def _read_legacy(file: BinaryIO, with_numbers: bool) -> tuple[Contents, dict[str, bytes]]:

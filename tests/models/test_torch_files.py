@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.checkpoints import load_pickle_state, peek
-from models.layouts import recognise
+from models.layouts import network_of, recognise
 from models.networks import build
 from models.torch_files import Inert, StoredTensor, read_contents, read_simswap_recogniser
 from tests.models.public_files import (
@@ -88,6 +88,16 @@ def test_a_pickle_cannot_change_the_stand_ins(tmp_path):
         with pytest.raises(ValueError, match="no PyTorch file"):
             read_contents(path)
     assert Inert.state is None
+
+
+def test_a_module_inside_itself_ends(tmp_path, monkeypatch):
+    """What merely lies in the folder must not stop the loader from listing it."""
+    module = simswap_module(monkeypatch)
+    names = list(module.state_dict())
+    module.layer1[0]._modules["back"] = module
+    path = save_simswap_module(tmp_path / "a.tar", module, "2023", legacy=False)
+    assert list(peek(path)[0]) == names
+    assert network_of(path) == "simswap_arcface"
 
 
 @pytest.mark.parametrize("part", [0.05, 0.5, 0.99])
