@@ -29,6 +29,7 @@ T = TypeVar("T")
 DIGEST_KEY = "tensors_sha256"
 _BUNDLED = Path(__file__).parent / "bundled"
 _WRAPPERS = ("state_dict", "model", "net", "module", "expert")
+_MOST_WRAPPERS = 8  # of one state dict; a pickle may also hold a dictionary that holds itself
 
 
 def bundled_path(name: str) -> Path:
@@ -204,7 +205,9 @@ def load_pickle_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{path.name} holds Python objects besides tensors; they could run code on this machine, so it was not "
             "loaded. Use a plain state dict or a safetensors file of the same weights."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damage shows as errors of a dozen kinds
         raise ValueError(_damaged(path)) from error
     return _tensors(content, path, Tensor)
 
@@ -266,17 +269,18 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None
 
 def _tensors(content: object, path: Path, kind: type[T]) -> dict[str, T]:
     """The state dict inside whatever a checkpoint's author wrapped around it."""
-    while isinstance(content, dict):
-        if inner := next((content[k] for k in _WRAPPERS if isinstance(content.get(k), dict)), None):
-            content = inner
-            continue
-        state = {_bare(str(k)): v for k, v in content.items() if isinstance(v, kind)}
-        if state:
-            return state
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, dict):
+            break
+        content = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), dict) and content[k]), content)
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise ValueError(f"{path.name} holds a {found} instead of a state dict. Name a file that holds weights.")
+    state = {_bare(str(k)): v for k, v in content.items() if isinstance(v, kind)}
+    if not state:
         keys = _some([str(k) for k in content]) or "nothing"
         raise ValueError(f"{path.name} has no state dict: a dictionary of {keys}. Name one that holds weights.")
-    found = type(content).__name__
-    raise ValueError(f"{path.name} holds a {found} instead of a state dict. Name a file that holds weights.")
+    return state
 
 
 def _bare(name: str) -> str:

@@ -32,7 +32,7 @@ def files(host: Host, astronaut: np.ndarray) -> Iterator[Path]:
     save_public(folder / SWAP, random_network("simswap_224", width=1 / 8, id_dim=32).state_dict(), "flat legacy")
     save_public(folder / "syncnet_v2.pth", {"netcnnaud.0.weight": torch.zeros(64, 1, 3, 3)}, "flat")
     with pytest.MonkeyPatch.context() as patch:
-        save_simswap_module(folder / ID_NET, simswap_module(patch), "2023", legacy=True)
+        save_simswap_module(folder / ID_NET, simswap_module(patch))
     yield folder
     for name in (TALK, SWAP, ID_NET, "syncnet_v2.pth"):
         (folder / name).unlink()

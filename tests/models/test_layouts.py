@@ -58,6 +58,18 @@ def test_a_part_is_enough_and_foreign_tensors_are_not():
     assert recognise({}) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "config"), [("simswap_224", {"io_norm": False, "id_dim": 512}), ("simswap_arcface", {})]
+)
+def test_tensors_of_too_few_dimensions_are_no_reason_to_fail(name, config):
+    """Whoever loads them is told; listing them must go on."""
+    with torch.device("meta"):
+        state = build(name).state_dict()
+    layout = recognise(dict.fromkeys(state, ()))
+    assert layout.network == name
+    assert config.items() <= layout.config.items()
+
+
 def test_network_of_a_file(tmp_path):
     """By its metadata, else by its tensors; a file of which nothing is known, or none at all, is no error."""
     save_public(tmp_path / "w.pth", random_network("wav2lip", width=1 / 16).state_dict(), "with optimizer")

@@ -115,8 +115,8 @@ def test_an_imported_generator_draws_what_the_original_draws(tmp_path, network, 
 
 @pytest.mark.parametrize("generation", ["2020", "2023"])
 def test_simswaps_pickled_recogniser(tmp_path, monkeypatch, generation):
-    module = simswap_module(monkeypatch)
-    source = save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, generation, legacy=True)
+    module = simswap_module(monkeypatch, generation)
+    source = save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, legacy=generation == "2020")
     assert main(["import", str(source)]) == 0
     state, metadata = load_weights(tmp_path / "arcface_checkpoint.safetensors")
     assert metadata["id"] == "simswap-arcface"
@@ -129,7 +129,7 @@ def test_a_payload_does_not_run(tmp_path, monkeypatch, capsys):
     state = random_network("wav2lip", width=1 / 16).state_dict()
     torch.save({"state_dict": state, "hook": Payload(target)}, tmp_path / "wav2lip.pth")
     module = simswap_module(monkeypatch, extra=Payload(target))
-    save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, "2023", legacy=False)
+    save_simswap_module(tmp_path / "arcface_checkpoint.tar", module)
     for name in ("wav2lip.pth", "arcface_checkpoint.tar"):
         assert main(["import", str(tmp_path / name)]) == 1
         assert "could run code" in capsys.readouterr().err
