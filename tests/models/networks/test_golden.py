@@ -9,8 +9,8 @@ from models.networks import build
 from models.networks.blocks import IdentityBlock
 from models.networks.patchgan import PatchGAN
 
-# Of iresnet100, simswap_512 and the io_norm variant the specification has no values: theirs here are those of the public
-# programs' own classes, filled by the same recipe, which these networks (and all others below) equal to the last bit.
+# The specification has no values of iresnet100, simswap_512 and the io_norm variant: these are of the public programs'
+# own classes, filled by the same recipe. Ours and theirs, here and in the other cases, were equal to the last bit.
 
 
 def test_expert(golden):
