@@ -84,6 +84,11 @@ class SimSwapSystem(FaceGenerator):
         """Swapping is all it does."""
         return False
 
+    @property
+    def hears(self) -> bool:
+        """See `FaceGenerator`."""
+        return False
+
     def check_identity(self, embedding: FaceEmbedding | None) -> None:
         """See `FaceGenerator.check_identity`."""
         if embedding is None:

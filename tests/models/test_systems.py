@@ -73,6 +73,7 @@ def test_who_hears_and_who_swaps(systems):
         base = system.generate(crops, mel, source_of(name))
         change = (system.generate(crops, -mel, source_of(name)) - base).abs().max()
         assert change > 1e-3 if hears else change == 0
+        assert system.hears == hears
         assert system.takes_identity == swaps
         assert system.keeps_identity != swaps
         if swaps:
