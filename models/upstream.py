@@ -96,7 +96,7 @@ def wav2lip_boxes(
     are averages already.
 
     Args:
-        boxes: [N, 4] x1, y1, x2, y2 as detected, in the frames that have a window: the program ends the clip there first.
+        boxes: [N, 4] x1, y1, x2, y2 as detected, of the frames that have a window: the clip ends there before.
         width: of the frames.
         height: of the frames.
         pads: px added above, below, left, right; (0, 0, 0, 0) for evaluation on LRS.
