@@ -172,7 +172,7 @@ def test_truncated_files(tmp_path, capsys, container):
     assert "w.pth is truncated or damaged" in capsys.readouterr().err
 
 
-def test_unknown_and_incomplete_layouts(tmp_path, capsys):
+def test_unknown_and_incomplete_layouts(tmp_path, monkeypatch, capsys):
     torch.save({"encoder.weight": torch.zeros(2)}, tmp_path / "w.pth")
     assert main(["import", str(tmp_path / "w.pth")]) == 1
     assert "holds 1 tensors (encoder.weight, ...) of no network that is known here" in capsys.readouterr().err
@@ -180,6 +180,11 @@ def test_unknown_and_incomplete_layouts(tmp_path, capsys):
     del state["output_block.1.bias"]
     assert main(["import", str(save_public(tmp_path / "w.pth", state, "flat"))]) == 1
     assert "w.pth does not fit Wav2Lip: 1 missing (output_block.1.bias)" in capsys.readouterr().err
+    detector = save_public(tmp_path / "d.pth", {"conv1_1.weight": torch.zeros(4, 3, 3, 3)}, "flat")
+    entry = KnownFile("s3fd.pth", "S3FD face detector", "research", detector.stat().st_size, sha256_file(detector))
+    monkeypatch.setattr(checkpoints, "KNOWN_FILES", (*KNOWN_FILES, entry))
+    assert main(["import", str(detector)]) == 1
+    assert "d.pth is the S3FD face detector, which nothing here needs converted" in capsys.readouterr().err
     (tmp_path / "w600k_r50.onnx").write_bytes(b"\x08\x07")
     assert main(["import", str(tmp_path / "w600k_r50.onnx")]) == 1
     assert "needs no conversion" in capsys.readouterr().err
