@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import secrets
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -311,10 +312,11 @@ def _kind(path: Path) -> str:
         return "safetensors"
     if head.startswith(b"PK\x03\x04") and (inside := other_zip(path)):
         return f"a zip archive of {_some(inside)} (unpack it)"
+    # Before PyTorch 2.6 `torch.load(weights_only=True)` ran code out of tar archives, so none may pass for a pickle.
+    if head[257:262] == b"ustar" or tarfile.is_tarfile(path):
+        return "a tar archive (unpack it)"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "pickle"
-    if head[257:262] == b"ustar":
-        return "a tar archive (unpack it)"
     return "an unknown format"
 
 

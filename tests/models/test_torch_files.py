@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
@@ -116,6 +117,21 @@ def test_payload_beside_a_state_dict_does_not_run(tmp_path, legacy):
     with pytest.raises(ValueError, match="could run code"):  # ... and loading refuses
         load_pickle_state(tmp_path / "w.pth")
     assert not target.exists()
+
+
+def test_a_tar_archive_cannot_pass_for_a_pickle(tmp_path):
+    """Its first bytes are a name of the author's choice, and old archives have no magic number."""
+    path = tmp_path / "w.pth"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("?storages"))
+    content = bytearray(path.read_bytes())
+    content[0:1], content[257:265], content[148:156] = b"\x80", bytes(8), b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    path.write_bytes(content)
+    assert tarfile.is_tarfile(path)
+    for read in (peek, load_pickle_state):
+        with pytest.raises(ValueError, match="a tar archive"):
+            read(path)
 
 
 def test_a_pickle_cannot_change_the_stand_ins(tmp_path):
