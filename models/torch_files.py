@@ -106,6 +106,9 @@ class Contents:
     classes: frozenset[str]
 
 
+Wanted = Callable[[Contents], set[str]]  # which storages of a file are to be read
+
+
 def read_contents(path: Path) -> Contents:
     """Everything in a PyTorch file but the numbers; old and new format.
 
@@ -174,9 +177,6 @@ def _of_recogniser(contents: Contents) -> set[str]:
     """Storages of the recogniser alone: a checkpoint's head and optimizer are several times as large."""
     module = simswap_module(contents)
     return {tensor.storage for _, tensor in module_tensors(module)} if module else set()
-
-
-Wanted = Callable[[Contents], set[str]]  # which storages of a file are to be read
 
 
 class _Reader(pickle.Unpickler):

@@ -184,9 +184,7 @@ def simswap_identity(
     faces = detector.detect(picture[None])[0]
     if not faces:
         raise ValueError("No face in the source picture. Give another picture, or lower the detector's threshold.")
-    if (
-        system.recogniser != SIMSWAP_RECOGNISER
-    ):  # weights that were trained here, with a recogniser that aligns by itself
+    if system.recogniser != SIMSWAP_RECOGNISER:  # trained here: the recogniser has its own way
         vector = recogniser.embed_frames(picture[None], faces[0].landmarks[None])[0]
     else:
         side = 512 if system.metadata["geometry"] == SIMSWAP_FFHQ else CROP
