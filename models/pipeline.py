@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import blend, geometry, timing
 from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
 from .face_track import FaceTrack
-from .references import References, shot_numbers
+from .references import Preview, References, preview_rows, shot_numbers
 from .tracks import Selection, track_faces
 from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
@@ -128,7 +128,8 @@ def talking_swap(
     with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
         chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
         track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
-        references = References()
+        start = 0
+        references = References(_preview(source, track, generator.px, lambda: step(needed + start, total)))
         for start in range(0, plan.frames, options.chunk):
             stop = min(start + options.chunk, plan.frames)
             rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
@@ -165,7 +166,7 @@ def swap_frames(
         embedding: source identity, None = the target's own.
         generator: a loaded generator.
         options: see `SwapOptions`.
-        references: chooses among earlier crops; None = each crop is its own reference.
+        references: chooses among other crops; None = each crop is its own reference.
 
     Returns:
         uint8 [n, H, W, 3].
@@ -184,6 +185,21 @@ def swap_frames(
     result = frames.copy()
     result[there] = pasted
     return result
+
+
+def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[], None]) -> Preview:
+    """Crops of a shot that references may be made of before it begins; `alive` is called before each, and may raise."""
+    shots = shot_numbers(track.cuts, np.arange(len(track)))
+
+    def crops(shot: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        rows = preview_rows(np.flatnonzero(track.present & (shots == shot)))
+        cut = []
+        for row in rows.tolist():
+            alive()
+            cut.append(geometry.warp_crops(source.read(row, row + 1), track.matrices[[row]], px))
+        return np.concatenate(cut), rows
+
+    return crops
 
 
 def as_pictures(crops: NDArray[np.uint8]) -> torch.Tensor:

@@ -1,13 +1,16 @@
-"""Which picture shows the generator what the lower face looks like: the mean of earlier frames in nearly the same pose.
+"""Which picture shows the generator what the lower face looks like: the mean of other frames in nearly the same pose.
 
 With the frame itself as reference the lips keep following the old mouth; with one fixed frame the pose is wrong as soon
 as the head moves. A mean of several frames shows the face and no particular mouth, and changes without jumps. In
-training references are at least five frames away (spec A11), and so they are here.
+training references are at least five frames away (spec A11), and so they are here. Earlier frames are all looked at; of
+what is to come a few pictures, spread over the shot, so that its first frames too have something to choose from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +19,10 @@ DISTANCE = 5  # frames, at least, between a frame and its reference: their 200 m
 CAPACITY = 64  # poses kept: enough for a head, and memory that does not grow with the clip
 NOVEL = 1.0  # grey levels: a pose nearer than this to one that is kept adds to its mean picture
 LASTING = 8  # frames after which a mean picture forgets
-NEAREST = 4  # poses that make a reference
+NEAREST = 8  # poses that make a reference
+PREVIEWED = 48  # pictures of a shot that are looked at before it begins
+
+Preview = Callable[[int], tuple[NDArray[np.uint8], NDArray[np.integer]]]
 
 
 def pose_thumbnail(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -37,7 +43,7 @@ class _Pose:
     """A pose, the mean picture [S, S, 3] of `count` frames in it, and the number of the last of these."""
 
     thumbnail: NDArray[np.float32]
-    picture: NDArray[np.float32]
+    picture: NDArray[Any]  # float32, or uint8 while it is of one frame that is never added to
     frame: int
     count: int = 1
 
@@ -54,10 +60,16 @@ class _Pose:
 class References:
     """Makes references in one pass over a clip, frame after frame; what comes in one call or in many is the same.
 
-    A shot begins anew. The first frames of a shot, which have nothing earlier, are their own reference.
+    A shot begins anew. Frames that have nothing far enough away are their own reference.
+
+    Attributes:
+        preview: number of a shot -> some of its crops, uint8 [m, S, S, 3], and their numbers in the video, see
+            `preview_rows`; None = only earlier frames are known.
     """
 
+    preview: Preview | None = None
     _shot: int | None = None
+    _previewed: list[_Pose] = field(default_factory=list)
     _kept: list[_Pose] = field(default_factory=list)
     _waiting: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)  # too near in time to be used yet
 
@@ -77,12 +89,19 @@ class References:
         chosen = np.empty_like(crops)
         for i, (crop, frame, shot) in enumerate(zip(crops, frames.tolist(), shots.tolist(), strict=True)):
             if shot != self._shot:
-                self._shot, self._kept, self._waiting = shot, [], []
+                self._begin(shot)
             self._admit(frame)
             chosen[i] = self._mean_of_nearest(frame, crop)
             if all(frame != number for number, _ in self._waiting):  # a still is one frame again and again
                 self._waiting.append((frame, crop.copy()))
         return chosen
+
+    def _begin(self, shot: int) -> None:
+        self._shot, self._previewed, self._kept, self._waiting = shot, [], [], []
+        if self.preview is not None:
+            crops, frames = self.preview(shot)
+            pictures = zip(crops, frames.tolist(), strict=True)
+            self._previewed = [_Pose(pose_thumbnail(crop), crop, frame) for crop, frame in pictures]
 
     def _admit(self, frame: int) -> None:
         """Use what has become old enough."""
@@ -96,13 +115,40 @@ class References:
                 self._kept = [*self._kept, _Pose(thumbnail, crop.astype(np.float32), number)][-CAPACITY:]
 
     def _mean_of_nearest(self, frame: int, crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        allowed = [pose for pose in self._kept if abs(frame - pose.frame) >= DISTANCE]
+        known = (*self._previewed, *self._kept)
+        allowed = [pose for pose in known if abs(frame - pose.frame) >= DISTANCE]
         if not allowed:
             return crop
         thumbnail = pose_thumbnail(crop)
         nearest = sorted(allowed, key=lambda pose: pose.distance(thumbnail))[:NEAREST]
         mean: NDArray[np.uint8] = np.mean([pose.picture for pose in nearest], 0).round().astype(np.uint8)
         return mean
+
+
+def preview_rows(rows: NDArray[np.integer]) -> NDArray[np.integer]:
+    """At most `PREVIEWED` of a shot's frames [n] at even distances."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), PREVIEWED)).round().astype(np.int64))]
+
+
+def references_within(
+    crops: NDArray[np.uint8], present: NDArray[np.bool_], shots: NDArray[np.integer]
+) -> NDArray[np.uint8]:
+    """References of a whole clip that is in memory, uint8 [N, S, S, 3].
+
+    Args:
+        crops: uint8 [N, S, S, 3] RGB.
+        present: [N] frames that show the face; the others, which hold a neighbour's crop, serve as nobody's reference.
+        shots: [N] number of the shot each belongs to.
+    """
+
+    def preview(shot: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        rows = preview_rows(np.flatnonzero(present & (shots == shot)))
+        return crops[rows], rows
+
+    there = np.flatnonzero(present)
+    result = crops.copy()
+    result[there] = References(preview).choose(crops[there], there, shots[there])
+    return result
 
 
 def shot_numbers(cuts: tuple[int, ...], frames: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -63,9 +63,9 @@ class Generate(io.ComfyNode):
         audio_offset: float,
         embedding: Any = None,
     ) -> io.NodeOutput:
-        """Windows of the gated mel, references out of earlier frames, then the network in batches."""
+        """Windows of the gated mel, references out of other frames, then the network in batches."""
         from ..models.audio import driving_windows
-        from ..models.references import References, shot_numbers
+        from ..models.references import references_within, shot_numbers
 
         faces = values.rgb(crops, "crops")
         if len(faces) != len(track):
@@ -79,8 +79,8 @@ class Generate(io.ComfyNode):
         )
         pictures = torch.cat([generator.fit(part.movedim(-1, 1)) for part in faces.split(64)])
         levels = (pictures * 255).round().byte().movedim(1, -1).contiguous().numpy()
-        frames = np.arange(len(track))
-        shown = torch.from_numpy(References().choose(levels, frames, shot_numbers(track.cuts, frames)))
+        shots = shot_numbers(track.cuts, np.arange(len(track)))
+        shown = torch.from_numpy(references_within(levels, track.present, shots))
         out = generator.generate(
             pictures, windows, embedding, shown.movedim(-1, 1).float() / 255, progress=host.progress()
         )

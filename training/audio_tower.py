@@ -12,17 +12,28 @@ import time
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.networks.blocks import audio_tower
 
 from .clips import OPENING, Clip, ClipSet
 
 log = logging.getLogger(__name__)
+AVERAGE = 0.995  # of the weights over steps; the tower is small and its steps are noisy
 
 
 def rows_of(clips: list[Clip]) -> np.ndarray:
     """Row numbers of all frames of the clips, int64 [F]."""
     return np.concatenate([np.arange(clip.start, clip.start + clip.frames) for clip in clips])
+
+
+def fair_weights(clips: list[Clip]) -> Tensor:
+    """How often each frame of the clips is drawn, float64 [F] with sum 1: a clip counts by the root of its length.
+
+    Long clips matter more, but one person must not own the network.
+    """
+    weights = np.concatenate([np.full(clip.frames, clip.frames**-0.5) for clip in clips])
+    return torch.from_numpy(weights / weights.sum())
 
 
 def augment_mel(mel: Tensor, generator: torch.Generator) -> Tensor:
@@ -76,11 +87,13 @@ def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn
     model = nn.Sequential(tower, nn.Flatten(), nn.Dropout(0.2), head)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
-    rows = rows_of(data.of("train", generated=True))
+    clips = data.of("train", generated=True)
+    rows, weights = rows_of(clips), fair_weights(clips)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
     windows, mouth = torch.from_numpy(data.windows), torch.from_numpy(data.mouth)
     started = time.monotonic()
     for step in range(steps):
-        picked = torch.from_numpy(rows[torch.randint(0, len(rows), (128,), generator=random).numpy()])
+        picked = torch.from_numpy(rows[torch.multinomial(weights, 128, replacement=True, generator=random).numpy()])
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(augment_mel(windows[picked][:, None], random))
         loss = nn.functional.smooth_l1_loss(predicted.float(), mouth[picked])
@@ -88,9 +101,10 @@ def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn
         loss.backward()
         optimizer.step()
         schedule.step()
+        average.update_parameters(model)
         if step % 100 == 0:
             log.info("audio tower step %d loss %.3f, %.0f s", step, loss.item(), time.monotonic() - started)
-    model.eval()
+    tower, _, _, head = average.module.eval()
     everything, opening = opening_correlation(tower, head, data, data.of("val"))
     log.info("audio tower on val: mean correlation %.3f, lip opening %.3f", everything, opening)
     return tower, {"mouth_correlation_val": everything, "opening_correlation_val": opening}

@@ -1,7 +1,7 @@
 """Talking clips as arrays: aligned crops, mel, mouth targets, cached on disk as one memory-mapped file a kind.
 
-Reads the layout of the data guide: a folder with `manifest.csv` (columns file, wav, identity, split) beside a
-`landmarks.npz` with the mesh points and blendshapes of every frame.
+Reads the layout of the data guide: a folder with `manifest.csv` (columns file, wav, identity, split, and av_lag_left
+where it is known) beside a `landmarks.npz` with the mesh points and blendshapes of every frame.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ def _prepare(
     crops = geometry.warp_crops(frames, with_margin(matrices), side)
     rate, samples = wavfile.read(folder / row["wav"])
     mel = audio.mel_spectrogram(torch.from_numpy(samples.astype(np.float32) / 32768), rate)
-    windows = audio.mel_windows(mel, count, FPS, lag)[:, 0].numpy()
+    # A frame or two of lag is what a tower that has minutes to learn from notices first.
+    late = int(row.get("av_lag_left") or 0)  # frames by which the sound comes late
+    windows = audio.mel_windows(mel, count, FPS, lag + late)[:, 0].numpy()
     return crops, windows, mouth_numbers(points, index, shapes, landmarks["blendshape_names"].tolist())
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.networks.wavsyncswap import mask_lower_half
-from models.references import References
+from models.references import references_within
 from models.video import read_audio, to_rgb_uint8
 from models.video_writer import VideoWriter
 
@@ -85,7 +85,7 @@ class HeldOut:
         rows = np.arange(clip.start, clip.start + clip.frames)
         truth = self._plain(rows)
         levels = to_rgb_uint8(truth.permute(0, 2, 3, 1))
-        chosen = References().choose(levels, np.arange(clip.frames), np.zeros(clip.frames, int))
+        chosen = references_within(levels, np.ones(clip.frames, bool), np.zeros(clip.frames, int))
         reference = torch.from_numpy(chosen).permute(0, 3, 1, 2).float() / 255
         crops = torch.cat([mask_lower_half(truth), reference], 1)
         mel = torch.from_numpy(self.data.windows[rows])[:, None]

@@ -3,7 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.references import CAPACITY, DISTANCE, LASTING, References, pose_thumbnail, shot_numbers
+from models.references import (
+    CAPACITY,
+    DISTANCE,
+    LASTING,
+    NEAREST,
+    PREVIEWED,
+    References,
+    pose_thumbnail,
+    preview_rows,
+    references_within,
+    shot_numbers,
+)
 
 
 def clip(levels) -> np.ndarray:
@@ -29,10 +40,11 @@ def test_the_first_frames_are_their_own_reference_and_later_ones_lie_far_enough_
 
 
 def test_a_pose_that_returns_finds_its_earlier_pictures():
-    poses = np.repeat([0, 4, 8, 12, 200, 204, 208, 212], 6)  # two groups of NEAREST poses
-    rows = chosen(np.concatenate([poses, poses]))
-    assert (rows[48 : 48 + DISTANCE] < 24).all()
-    assert ((rows[72 : 72 + DISTANCE] >= 24) & (rows[72 : 72 + DISTANCE] < 48)).all()
+    group = np.arange(NEAREST) * 4
+    poses = np.repeat([*group, *(group + 200)], 6)
+    rows, half, whole = chosen(np.concatenate([poses, poses])), 6 * NEAREST, 12 * NEAREST
+    assert (rows[whole : whole + DISTANCE] < half).all()
+    assert ((rows[whole + half : whole + half + DISTANCE] >= half) & (rows[whole + half :][:DISTANCE] < whole)).all()
 
 
 def test_a_head_at_rest_is_shown_by_the_mean_of_its_last_pictures():
@@ -69,6 +81,46 @@ def test_chunks_make_no_difference(sizes):
         part = slice(start, start + size)
         parts.append(references.choose(crops[part], frames[part], shots[part]))
     assert np.array_equal(np.concatenate(parts), whole)
+
+
+def marked(count: int) -> np.ndarray:
+    """Crops in one pose, in each of which one pixel of the lower half tells its number."""
+    crops = np.full((count, 32, 32, 3), 90, np.uint8)
+    crops[:, 16:] = 0
+    crops[np.arange(count), 16 + np.arange(count) // 32, np.arange(count) % 32] = 255
+    return crops
+
+
+def shown_in(reference: np.ndarray) -> np.ndarray:
+    """Numbers of the frames that went into a reference of `marked` crops."""
+    return np.flatnonzero(reference[16:, :, 0].ravel())
+
+
+def test_what_is_to_come_is_known_from_a_few_pictures_of_the_shot():
+    shots = np.repeat([0, 1], [40, 30])
+    references = references_within(marked(70), np.ones(70, bool), shots)
+    for i, reference in enumerate(references):
+        frames = shown_in(reference)
+        assert len(frames) >= NEAREST  # from the first frame on
+        assert (shots[frames] == shots[i]).all()
+        assert (np.abs(frames - i) >= DISTANCE).all()
+
+
+def test_frames_without_the_face_are_no_reference_and_have_none():
+    crops, present = marked(60), np.ones(60, bool)
+    present[10:30] = False
+    references = references_within(crops, present, np.zeros(60, int))
+    assert np.array_equal(references[~present], crops[~present])
+    assert not any(np.isin(shown_in(reference), np.arange(10, 30)).any() for reference in references[present])
+    nobody = references_within(crops, np.zeros(60, bool), np.zeros(60, int))
+    assert np.array_equal(nobody, crops)
+
+
+def test_a_preview_is_spread_over_the_shot():
+    assert preview_rows(np.arange(7, 12)).tolist() == [7, 8, 9, 10, 11]
+    rows = preview_rows(np.arange(1000))
+    assert (len(rows), rows[0], rows[-1]) == (PREVIEWED, 0, 999)
+    assert np.diff(rows).max() - np.diff(rows).min() <= 1
 
 
 def test_a_still_and_a_loop_are_their_own_reference_or_a_distant_frame():
