@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import secrets
-import zipfile
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from .known_files import KNOWN_FILES, KnownFile, named
 from .torch_files import (
     StoredTensor,
-    is_torch_zip,
     module_tensors,
+    other_zip,
     read_contents,
     read_simswap_recogniser,
     simswap_module,
@@ -30,6 +30,7 @@ T = TypeVar("T")
 DIGEST_KEY = "tensors_sha256"
 _BUNDLED = Path(__file__).parent / "bundled"
 _WRAPPERS = ("state_dict", "model", "net", "module", "expert")
+_MOST_WRAPPERS = 8  # of one state dict; a pickle may also hold a dictionary that holds itself
 
 
 def bundled_path(name: str) -> Path:
@@ -205,7 +206,9 @@ def load_pickle_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{path.name} holds Python objects besides tensors; they could run code on this machine, so it was not "
             "loaded. Use a plain state dict or a safetensors file of the same weights."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damage shows as errors of a dozen kinds
         raise ValueError(_damaged(path)) from error
     return _tensors(content, path, Tensor)
 
@@ -267,17 +270,18 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None
 
 def _tensors(content: object, path: Path, kind: type[T]) -> dict[str, T]:
     """The state dict inside whatever a checkpoint's author wrapped around it."""
-    while isinstance(content, dict):
-        if inner := next((content[k] for k in _WRAPPERS if isinstance(content.get(k), dict)), None):
-            content = inner
-            continue
-        state = {_bare(str(k)): v for k, v in content.items() if isinstance(v, kind)}
-        if state:
-            return state
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, dict):
+            break
+        content = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), dict) and content[k]), content)
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise ValueError(f"{path.name} holds a {found} instead of a state dict. Name a file that holds weights.")
+    state = {_bare(str(k)): v for k, v in content.items() if isinstance(v, kind)}
+    if not state:
         keys = _some([str(k) for k in content]) or "nothing"
         raise ValueError(f"{path.name} has no state dict: a dictionary of {keys}. Name one that holds weights.")
-    found = type(content).__name__
-    raise ValueError(f"{path.name} holds a {found} instead of a state dict. Name a file that holds weights.")
+    return state
 
 
 def _bare(name: str) -> str:
@@ -306,12 +310,13 @@ def _kind(path: Path) -> str:
         return "a Git LFS pointer (the real file was not downloaded)"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
         return "safetensors"
-    if head.startswith(b"PK\x03\x04") and not is_torch_zip(path):
-        return f"a zip archive of {_some(zipfile.ZipFile(path).namelist())} (unpack it)"
+    if head.startswith(b"PK\x03\x04") and (inside := other_zip(path)):
+        return f"a zip archive of {_some(inside)} (unpack it)"
+    # Before PyTorch 2.6 `torch.load(weights_only=True)` ran code out of tar archives, so none may pass for a pickle.
+    if head[257:262] == b"ustar" or tarfile.is_tarfile(path):
+        return "a tar archive (unpack it)"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "pickle"
-    if head[257:262] == b"ustar":
-        return "a tar archive (unpack it)"
     return "an unknown format"
 
 

@@ -61,6 +61,11 @@ class FaceGenerator(ABC):
         return bool(self.recogniser)
 
     @property
+    def hears(self) -> bool:
+        """Whether sound moves the lips."""
+        return True
+
+    @property
     def device(self) -> torch.device:
         """Where the network is now."""
         return next(self.network.parameters()).device

@@ -73,9 +73,15 @@ def iresnet_blocks(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(len({name.split(".")[1] for name in names if name.startswith(f"layer{i}.")}) for i in range(1, 5))
 
 
-def _width(shapes: Shapes, name: str, full: int, axis: int = 0) -> float:
-    """Channels of a tensor as a factor on those of the public network; 1 where the tensor is missing."""
-    return shapes[name][axis] / full if name in shapes else 1.0
+def _size(shapes: Shapes, name: str, default: int, axis: int = 0) -> int:
+    """One side of a tensor; the public network's where the tensor, or this side of it, is missing."""
+    shape = shapes.get(name, ())
+    return shape[axis] if axis < len(shape) else default
+
+
+def _width(shapes: Shapes, name: str, full: int) -> float:
+    """Channels of a tensor as a factor on those of the public network."""
+    return _size(shapes, name, full) / full
 
 
 def _own(shapes: Shapes) -> Layout:
@@ -100,7 +106,7 @@ def _simswap(shapes: Shapes) -> Layout:
     config = {
         "width": _width(shapes, "first_layer.1.weight", 32 if side == 512 else 64),
         "io_norm": False,  # the keys do not tell; files of the 2022 trainer have to be imported with the flag
-        "id_dim": shapes.get("BottleNeck.0.style1.linear.weight", (0, 512))[1],
+        "id_dim": _size(shapes, "BottleNeck.0.style1.linear.weight", 512, axis=1),
     }
     facts = {
         "channels": "RGB",
@@ -113,7 +119,7 @@ def _simswap(shapes: Shapes) -> Layout:
 
 
 def _simswap_recogniser(shapes: Shapes) -> Layout:
-    config = {"width": _width(shapes, "conv1.weight", 64), "dim": shapes.get("fc.bias", (512,))[0]}
+    config = {"width": _width(shapes, "conv1.weight", 64), "dim": _size(shapes, "fc.bias", 512)}
     facts = {"channels": "RGB", "id": SIMSWAP_RECOGNISER}
     return Layout("simswap_arcface", "SimSwap's recogniser", config, facts)
 
@@ -123,7 +129,7 @@ def _iresnet(shapes: Shapes) -> Layout | None:
     name = next((name for name, depths in DEPTHS.items() if depths == blocks), None)
     if name is None or not {"conv1.weight", "fc.bias"} <= set(shapes):
         return None
-    config = {"width": _width(shapes, "conv1.weight", 64), "dim": shapes["fc.bias"][0]}
+    config = {"width": _width(shapes, "conv1.weight", 64), "dim": _size(shapes, "fc.bias", 512)}
     return Layout(name, f"recogniser ({name})", config, {"channels": "RGB"})
 
 

@@ -141,8 +141,10 @@ def talking_swap(
     remarks = [track.report(generator.px), plan.message, *info.notes]
     if embedding is None:
         remarks.append("No source identity: the face stays the target's own, only the lips are new.")
+    if not generator.hears:
+        remarks.append("This model does not hear: the lips stay the target's. Load it with Wav2Lip to move them.")
     if audio is None:
-        remarks.append("No sound: the lips rest and the result has no audio track.")
+        remarks.append(f"No sound: {'the lips rest and ' if generator.hears else ''}the result has no audio track.")
     return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))
 
 

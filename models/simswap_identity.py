@@ -69,7 +69,11 @@ def cut(frames: NDArray[np.uint8], matrices: Matrices, side: int) -> NDArray[np.
 
 
 class SimSwapRecogniser(Recogniser):
-    """The recogniser of all public SimSwap generators; its vectors mean nothing to other networks, nor theirs to it."""
+    """The recogniser of all public SimSwap generators; its vectors mean nothing to other networks, nor theirs to it.
+
+    It looks at the crop of the 224 px generators. What the programs of the others look at differs a little, and an
+    identity does not know who will draw it; `upstream.simswap_identity` does.
+    """
 
     def __init__(self, network: nn.Module, dim: int, identifier: str = SIMSWAP_RECOGNISER) -> None:
         super().__init__(identifier, network, dim)

@@ -84,6 +84,11 @@ class SimSwapSystem(FaceGenerator):
         """Swapping is all it does."""
         return False
 
+    @property
+    def hears(self) -> bool:
+        """See `FaceGenerator`."""
+        return False
+
     def check_identity(self, embedding: FaceEmbedding | None) -> None:
         """See `FaceGenerator.check_identity`."""
         if embedding is None:
@@ -91,7 +96,7 @@ class SimSwapSystem(FaceGenerator):
                 "SimSwap puts in another identity and there is none. Give a picture of the source face or an "
                 "embedding, or load Wav2Lip alone to move the lips only."
             )
-        if embedding.recogniser != self.recogniser == SIMSWAP_RECOGNISER:
+        if self.recogniser == SIMSWAP_RECOGNISER and embedding.recogniser != self.recogniser:
             raise ValueError(
                 f"The face embedding comes from recogniser '{embedding.recogniser}', but SimSwap understands its own "
                 "alone. Choose arcface_checkpoint.tar (or simswap_arcface.pth) as the recogniser and embed again."

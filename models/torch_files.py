@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
+import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import SEEK_CUR
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-SIMSWAP_CLASSES = {f"models.arcface_models {name}" for name in ("ResNet", "IRBlock", "SEBlock")}
-LIBRARY_CLASSES = ("torch.nn.", "torch device")  # layers, and the device a DataParallel remembers
+# SimSwap's recogniser and its blocks, where they were in 2020 and where they are since 2023
+SIMSWAP_CLASSES = {
+    f"{module} {name}" for module in ("models", "models.arcface_models") for name in ("ResNet", "IRBlock", "SEBlock")
+}
+# What else is in its files: layers, the device a DataParallel remembers; in 2020 the head and optimizer of its training
+LIBRARY_CLASSES = ("torch.nn.", "torch.optim.", "torch device")
+HARMLESS = {"models ArcMarginModel", "collections defaultdict", "builtins dict", "__builtin__ dict"}
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+PICKLE = "/data.pkl"  # in the zip archive of the new format, beside /data/0, /data/1, ...
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -97,42 +106,54 @@ class Contents:
     classes: frozenset[str]
 
 
+Wanted = Callable[[Contents], set[str]]  # which storages of a file are to be read
+
+
 def read_contents(path: Path) -> Contents:
     """Everything in a PyTorch file but the numbers; old and new format.
 
     Raises:
         ValueError: it is no PyTorch file, or a damaged one.
     """
-    return _read(path, with_numbers=False)[0]
+    return _read(path)[0]
 
 
-def is_torch_zip(path: Path) -> bool:
-    """Whether a zip archive is a PyTorch file; one whose end is missing passes for it."""
+def other_zip(path: Path) -> list[str]:
+    """Names of the files in a zip archive that is no PyTorch file; none for one that is, or for a damaged one."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return True
+            names = archive.namelist()
+    except (zipfile.BadZipFile, RuntimeError, ValueError, struct.error):  # what damage in different places raises
+        return []
+    return [] if any(name.endswith(PICKLE) for name in names) else names
 
 
-def module_tensors(module: Inert, prefix: str = "") -> Iterator[tuple[str, StoredTensor]]:
-    """Parameters and buffers of a pickled `torch.nn.Module`, under the names its state dict would give them."""
-    for kind in ("_parameters", "_buffers"):
-        for name, value in module.part(kind).items():
-            if isinstance(value, StoredTensor):
-                yield f"{prefix}{name}", value
-    for name, child in module.part("_modules").items():
-        if isinstance(child, Inert):
-            yield from module_tensors(child, f"{prefix}{name}.")
+def module_tensors(module: Inert) -> Iterator[tuple[str, StoredTensor]]:
+    """Parameters and buffers of a pickled `torch.nn.Module`, under the names its state dict would give them.
+
+    A module that is found again, be it inside itself, is passed over.
+    """
+    waiting, seen = [("", module)], set[int]()
+    while waiting:
+        prefix, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        for kind in ("_parameters", "_buffers"):
+            for name, value in module.part(kind).items():
+                if isinstance(value, StoredTensor):
+                    yield f"{prefix}{name}", value
+        children = [(f"{prefix}{name}.", child) for name, child in module.part("_modules").items()]
+        waiting += [(name, child) for name, child in reversed(children) if isinstance(child, Inert)]
 
 
 def simswap_module(contents: Contents) -> Inert | None:
-    """SimSwap's recogniser in either of its generations: a bare module, or a dictionary with it under "model".
+    """SimSwap's recogniser in either of its generations: a bare module, or a checkpoint with it under "model".
 
     None for anything else, be it a file of the same network that also asks for one class it should not need.
     """
     root = contents.tree.get("model") if isinstance(contents.tree, dict) else contents.tree
-    foreign = {name for name in contents.classes - SIMSWAP_CLASSES if not name.startswith(LIBRARY_CLASSES)}
+    foreign = {c for c in contents.classes - SIMSWAP_CLASSES - HARMLESS if not c.startswith(LIBRARY_CLASSES)}
     return root if isinstance(root, Inert) and contents.classes & SIMSWAP_CLASSES and not foreign else None
 
 
@@ -142,14 +163,20 @@ def read_simswap_recogniser(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is another, or damaged.
     """
-    contents, storages = _read(path, with_numbers=True)
+    contents, numbers = _read(path, _of_recogniser)
     module = simswap_module(contents)
     if module is None:
         raise ValueError(f"{path.name} is not SimSwap's recogniser.")
     try:
-        return {name: tensor.filled(storages[tensor.storage]) for name, tensor in module_tensors(module)}
+        return {name: tensor.filled(numbers[tensor.storage]) for name, tensor in module_tensors(module)}
     except KeyError as error:
         raise ValueError(f"{path.name} lacks the numbers of storage {error}.") from error
+
+
+def _of_recogniser(contents: Contents) -> set[str]:
+    """Storages of the recogniser alone: a checkpoint's head and optimizer are several times as large."""
+    module = simswap_module(contents)
+    return {tensor.storage for _, tensor in module_tensors(module)} if module else set()
 
 
 class _Reader(pickle.Unpickler):
@@ -159,6 +186,7 @@ class _Reader(pickle.Unpickler):
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        _check_numbering(file)
         super().__init__(file)
         self.classes: set[str] = set()
         self.widths: dict[str, int] = {}  # storage -> bytes a number
@@ -192,26 +220,39 @@ class _Reader(pickle.Unpickler):
         return str(key), dtype
 
 
-def _read(path: Path, with_numbers: bool) -> tuple[Contents, dict[str, bytes]]:
-    """Contents, and the bytes of all storages where they are wanted."""
+def _check_numbering(file: BinaryIO) -> None:
+    """Refuse a pickle that numbers an object higher than it has bytes: a table of that size would be made for it.
+
+    Raises:
+        ValueError: such a number; or what follows is no whole pickle.
+    """
+    start = file.tell()
+    for opcode, number, position in pickletools.genops(file):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(number or 0) > int(position or 0):
+            raise ValueError(f"object number {number} after {position} bytes")
+    file.seek(start)
+
+
+def _read(path: Path, wanted: Wanted | None = None) -> tuple[Contents, dict[str, bytes]]:
+    """Contents, and the bytes of those storages that are wanted."""
     try:
         with open(path, "rb") as file:
-            return _read_zip(file, with_numbers) if file.peek(2)[:2] == b"PK" else _read_legacy(file, with_numbers)
+            return (_read_zip if file.peek(2)[:2] == b"PK" else _read_legacy)(file, wanted)
     except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
         raise ValueError(f"{path.name} is no PyTorch file, or a damaged one ({error}).") from error
 
 
-def _read_zip(file: BinaryIO, with_numbers: bool) -> tuple[Contents, dict[str, bytes]]:
+def _read_zip(file: BinaryIO, wanted: Wanted | None) -> tuple[Contents, dict[str, bytes]]:
     with zipfile.ZipFile(file) as archive:
-        inside = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        inside = next(name for name in archive.namelist() if name.endswith(PICKLE))
         with archive.open(inside) as pickled:
             reader = _Reader(pickled)  # type: ignore[arg-type]  # it has read and readline, all that is needed
             contents = Contents(reader.load(), frozenset(reader.classes))
-        keys = reader.widths if with_numbers else ()
-        return contents, {key: archive.read(f"{inside.removesuffix('data.pkl')}data/{key}") for key in keys}
+        folder = inside.removesuffix(PICKLE)
+        return contents, {key: archive.read(f"{folder}/data/{key}") for key in (wanted(contents) if wanted else ())}
 
 
-def _read_legacy(file: BinaryIO, with_numbers: bool) -> tuple[Contents, dict[str, bytes]]:
+def _read_legacy(file: BinaryIO, wanted: Wanted | None) -> tuple[Contents, dict[str, bytes]]:
     """Pickles of a magic number, protocol, machine, contents, names of storages; then each storage after its length."""
     if _Reader(file).load() != LEGACY_MAGIC:
         raise ValueError("it begins with another number")
@@ -219,8 +260,12 @@ def _read_legacy(file: BinaryIO, with_numbers: bool) -> tuple[Contents, dict[str
         _Reader(file).load()
     reader = _Reader(file)
     contents = Contents(reader.load(), frozenset(reader.classes))
-    storages: dict[str, bytes] = {}
-    for key in _Reader(file).load() if with_numbers else ():
-        size = int.from_bytes(file.read(8), "little") * reader.widths[str(key)]
-        storages[str(key)] = file.read(size)
-    return contents, storages
+    numbers: dict[str, bytes] = {}
+    left = wanted(contents) if wanted else set()
+    for key in map(str, _Reader(file).load() if left else ()):
+        size = int.from_bytes(file.read(8), "little") * reader.widths[key]
+        if key in left:
+            numbers[key] = file.read(size)
+        else:
+            file.seek(size, SEEK_CUR)
+    return contents, numbers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch import Tensor
 from .audio import MEL_COLUMNS_PER_SECOND, MEL_SILENCE, WINDOW_COLUMNS
 from .faces import BUILTIN, Detection, Detector
 from .geometry import GEOMETRY_ID, Matrices, crop_matrices, invert, pixel_matrix
-from .identity import FaceEmbedding
-from .layouts import SIMSWAP_FFHQ, SIMSWAP_FIVE
+from .identity import FaceEmbedding, Recogniser
+from .layouts import SIMSWAP_FFHQ, SIMSWAP_FIVE, SIMSWAP_RECOGNISER
+from .networks.simswap_arcface import INPUT_SIZE
 from .networks.wav2lip import SIDE as WAV2LIP_SIDE
 from .networks.wavsyncswap import mask_lower_half
 from .regions import FACE_BOX
@@ -94,7 +96,7 @@ def wav2lip_boxes(
     are averages already.
 
     Args:
-        boxes: [N, 4] x1, y1, x2, y2 as detected.
+        boxes: [N, 4] x1, y1, x2, y2 as detected, of the frames that have a window: the clip ends there before.
         width: of the frames.
         height: of the frames.
         pads: px added above, below, left, right; (0, 0, 0, 0) for evaluation on LRS.
@@ -159,6 +161,41 @@ def wav2lip_frames(
             height, width = result[i][places[i]].shape[:2]
             result[i][places[i]] = cv2.resize(face, (width, height))
     return result
+
+
+@torch.inference_mode()
+def simswap_identity(
+    picture: Frames, detector: Detector, recogniser: Recogniser, system: SimSwapSystem
+) -> FaceEmbedding:
+    """The source's identity as the program that goes with these weights takes it.
+
+    The crop is the generator's own: five poses for 224 px, FFHQ's for 512 px. Of its pixels every second one is looked
+    at (every 4.57th of 512); the trainer of 2022 (`io_norm`) makes the crop smaller by bicubic interpolation.
+
+    Args:
+        picture: uint8 [H, W, 3] RGB; the surest face counts.
+        detector: finds it.
+        recogniser: that of the weights.
+        system: a loaded SimSwap.
+
+    Raises:
+        ValueError: no face, or another recogniser than the weights'.
+    """
+    faces = detector.detect(picture[None])[0]
+    if not faces:
+        raise ValueError("No face in the source picture. Give another picture, or lower the detector's threshold.")
+    if system.recogniser != SIMSWAP_RECOGNISER:  # trained here: the recogniser has its own way
+        vector = recogniser.embed_frames(picture[None], faces[0].landmarks[None])[0]
+    else:
+        side = 512 if system.metadata["geometry"] == SIMSWAP_FFHQ else CROP
+        matrices = simswap_matrices(replace(system, side=side), faces[0].landmarks[None])
+        mode = "bicubic" if system.network.io_norm else "nearest"
+        crop = _pictures(cut(picture[None], matrices, side), recogniser.device)
+        seen = torch.nn.functional.interpolate(crop, (INPUT_SIZE, INPUT_SIZE), mode=mode)
+        vector = recogniser.embed(seen)[0].cpu().numpy()
+    embedding = FaceEmbedding(vector, recogniser.id)
+    system.check_identity(embedding)
+    return embedding
 
 
 @torch.inference_mode()

@@ -35,7 +35,10 @@ class LoadModel(io.ComfyNode):
         return host.schema(
             node_id="WSS_LoadModel",
             display_name="Load WavSyncSwap Model",
-            description="Loads the network that draws the talking, swapped face. The built-in one needs no download.",
+            description=(
+                "Loads the network that draws the talking, swapped face. The built-in one needs no download; Wav2Lip"
+                " and SimSwap weights in models/wavsyncswap work as they are."
+            ),
             inputs=[
                 io.Combo.Input(
                     "model",

@@ -71,8 +71,8 @@ class TalkingSwapVideo(io.ComfyNode):
                         options=host.recogniser_names(),
                         default=host.BUILTIN,
                         tooltip=(
-                            "Recogniser for the face picture. Default builtin. No effect when an embedding is"
-                            " connected."
+                            "Recogniser for the face picture. Default builtin; SimSwap needs its own,"
+                            " arcface_checkpoint.tar. No effect when an embedding is connected."
                         ),
                     )
                 ),
@@ -90,7 +90,7 @@ class TalkingSwapVideo(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Source face, one or several pictures. Neither this nor an embedding connected: lip sync alone,"
-                        " the face stays the target's own."
+                        " the face stays the target's own. Wav2Lip takes none; SimSwap cannot do without."
                     ),
                 ),
                 host.EmbeddingSocket.Input(

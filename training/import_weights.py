@@ -78,7 +78,7 @@ def _unknown(source: Path, state: dict[str, Tensor], layout: Layout | None, know
     if layout:
         return f"{source.name} is a generator of this project without its metadata; export it again from its run."
     if known:
-        return f"{source.name} is the {known.what}, for which there is no network here: nothing to convert."
+        return f"{source.name} is the {known.what}, which nothing here needs converted."
     names = ", ".join(list(state)[:3])
     return f"{source.name} holds {len(state)} tensors ({names}, ...) of no network that is known here."
 

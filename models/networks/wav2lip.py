@@ -54,7 +54,7 @@ class Wav2Lip(nn.Module):
         """Generate faces.
 
         Args:
-            mel: [B,1,80,16] mel windows in [-4,4], or [B,T,1,80,16].
+            mel: [B,1,80,16] mel windows in [-4,4], or [B,T,1,80,16], or these with time folded as in `fold_time`.
             faces: [B,6,96,96] in [0,1]: the face with its lower half zeroed, then the reference; or [B,6,T,96,96].
 
         Returns:

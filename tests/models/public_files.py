@@ -62,29 +62,39 @@ def save_public(path: Path, state: dict[str, torch.Tensor], container: str) -> P
     return path
 
 
-def simswap_module(monkeypatch, extra: object = None) -> nn.Module:
+def simswap_module(monkeypatch, generation: str = "2023", extra: object = None) -> nn.Module:
     """SimSwap's recogniser as an object of SimSwap's own classes, which pickle finds while the test runs."""
-    fake = types.ModuleType("models.arcface_models")
-    for name in ("ResNet", "IRBlock", "SEBlock"):
-        setattr(fake, name, type(name, (nn.Module,), {"__module__": fake.__name__}))
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    place = sys.modules["models"] if generation == "2020" else types.ModuleType("models.arcface_models")
+    monkeypatch.setitem(sys.modules, place.__name__, place)
+    fake = {
+        name: type(name, (nn.Module,), {"__module__": place.__name__})
+        for name in ("ResNet", "IRBlock", "SEBlock", "ArcMarginModel")
+    }
+    for name, made in fake.items():
+        monkeypatch.setattr(place, name, made, raising=False)
     module = random_network("simswap_arcface", width=1 / 16, dim=32)
     for part in module.modules():
         if isinstance(part, IRSEBlock | SqueezeExcite):
-            part.__class__ = fake.IRBlock if isinstance(part, IRSEBlock) else fake.SEBlock
-    module.__class__ = fake.ResNet
+            part.__class__ = fake["IRBlock" if isinstance(part, IRSEBlock) else "SEBlock"]
+    module.__class__ = fake["ResNet"]
     if extra is not None:
         module.extra = extra
     return module
 
 
-def save_simswap_module(path: Path, module: nn.Module, generation: str, legacy: bool) -> Path:
-    """Write it as arcface_checkpoint.tar: "2020" (a dictionary with a DataParallel) or "2023" (bare)."""
+def save_simswap_module(path: Path, module: nn.Module, legacy: bool = False) -> Path:
+    """Write it as arcface_checkpoint.tar: in 2020 a whole training checkpoint, since 2023 the bare module."""
     content: object = module
-    if generation == "2020":
-        parallel = nn.DataParallel(module)
-        parallel.src_device_obj = torch.device("cuda", 0)  # what a machine with a GPU leaves in it
-        content = {"epoch": 4, "model": parallel}
+    if type(module).__module__ == "models":
+        head = sys.modules["models"].ArcMarginModel()  # type: ignore[attr-defined]
+        head.weight = nn.Parameter(torch.zeros(1000, 32))
+        model, metric = nn.DataParallel(module), nn.DataParallel(head)
+        for parallel in (model, metric):
+            parallel.src_device_obj = torch.device("cuda", 0)  # what a machine with a GPU leaves in it
+        optimizer = torch.optim.SGD([{"params": model.parameters()}, {"params": metric.parameters()}], 0.1, 0.9)
+        optimizer.state[head.weight]["momentum_buffer"] = torch.zeros(1000, 32)
+        content = {"epoch": 4, "epochs_since_improvement": 0, "acc": 0.99, "model": model}
+        content |= {"metric_fc": metric, "optimizer": optimizer}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the classes have no source text
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)

@@ -54,7 +54,7 @@ class DiscDetector:
 class Painter:
     """In place of a generator: paints every face green, the brighter the louder its mel window is."""
 
-    px, recogniser, mel_lag = 32, "r1", 0
+    px, recogniser, mel_lag, hears = 32, "r1", 0, True
 
     def check_identity(self, embedding) -> None:
         check_embedding(embedding, self.recogniser)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.layouts import SIMSWAP_RECOGNISER, iresnet_blocks, recognise, shapes_of
+from models.checkpoints import save_weights
+from models.layouts import SIMSWAP_RECOGNISER, iresnet_blocks, network_of, recognise, shapes_of
 from models.networks import build
+from tests.models.public_files import Payload, random_network, save_public
 
 CASES = [
     ("wav2lip", {"width": 1.0}),
@@ -54,6 +56,35 @@ def test_a_part_is_enough_and_foreign_tensors_are_not():
     assert recognise({"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 512)}) is None
     assert recognise({"features.weight": (512,), "layer1.0.bn1.weight": (64,)}) is None
     assert recognise({}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("simswap_224", {"io_norm": False, "id_dim": 512}), ("simswap_arcface", {})]
+)
+def test_tensors_of_too_few_dimensions_are_no_reason_to_fail(name, config):
+    """Whoever loads them is told; listing them must go on."""
+    with torch.device("meta"):
+        state = build(name).state_dict()
+    layout = recognise(dict.fromkeys(state, ()))
+    assert layout.network == name
+    assert config.items() <= layout.config.items()
+
+
+def test_network_of_a_file(tmp_path):
+    """By its metadata, else by its tensors; a file of which nothing is known, or none at all, is no error."""
+    save_public(tmp_path / "w.pth", random_network("wav2lip", width=1 / 16).state_dict(), "with optimizer")
+    assert network_of(tmp_path / "w.pth") == "wav2lip"
+    state = {"layer1.0.se.fc.0.weight": torch.zeros(1)}
+    save_weights(tmp_path / "said.safetensors", state, {"network": "lip_reader"})
+    save_weights(tmp_path / "seen.safetensors", state, {})
+    assert network_of(tmp_path / "said.safetensors") == "lip_reader"
+    assert network_of(tmp_path / "seen.safetensors") == "simswap_arcface"
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html>")
+    torch.save({"note": Payload(tmp_path / "ran"), "a": torch.zeros(1)}, tmp_path / "bad.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("page.pth", "bad.pth", "list.pth", "gone.pth"):
+        assert network_of(tmp_path / name) == ""
+    assert not (tmp_path / "ran").exists()
 
 
 def test_blocks_of_the_stages():

@@ -119,6 +119,18 @@ def test_a_real_network(swap):
     assert np.abs(middles(result.read(0, 8)) - middles(source.read(0, 8))).max() > 3
 
 
+def test_what_the_sound_did_is_reported(swap):
+    """A model that does not hear leaves the lips as they are, be there sound or not."""
+    source, deaf = FrameArray(clip(8), 25), Painter()
+    deaf.hears = False
+    assert "does not hear" not in str(swap(source, speech(0.32))[0])
+    assert "the lips rest and the result has no audio track" in str(swap(source)[0])
+    assert "does not hear: the lips stay the target's" in str(swap(source, speech(0.32), generator=deaf)[0])
+    report = str(swap(source, generator=deaf)[0])
+    assert "No sound: the result has no audio track" in report
+    assert "the lips rest" not in report
+
+
 def test_without_a_source_the_face_stays_the_targets_own(swap):
     network, detector = generator(), DiscDetector()
     with pytest.raises(ValueError, match="no source identity"):

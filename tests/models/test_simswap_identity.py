@@ -73,7 +73,7 @@ def test_every_published_form_is_one_recogniser(tmp_path, monkeypatch, container
     module = simswap_module(monkeypatch)
     path = tmp_path / container
     if container.endswith(".tar"):
-        save_simswap_module(path, module, "2023", False)
+        save_simswap_module(path, module)
     else:
         save_public(path, module.state_dict(), "flat")
     recogniser = load_recogniser(path)

@@ -11,12 +11,12 @@ import torch
 from models.checkpoints import save_weights
 from models.generator import FaceGenerator, load_generator
 from models.geometry import GEOMETRY_ID
-from models.identity import FaceEmbedding
+from models.identity import FaceEmbedding, load_recogniser
 from models.layouts import SIMSWAP_RECOGNISER
 from models.networks.wavsyncswap import mask_lower_half
 from models.regions import region
 from models.systems import Cascade, SimSwapSystem, Wav2LipSystem
-from tests.models.public_files import random_network, save_public
+from tests.models.public_files import CONTAINERS, random_network, save_public
 from tests.models.swapping import embedding as other_embedding
 
 SOURCE = other_embedding(SIMSWAP_RECOGNISER)
@@ -73,6 +73,7 @@ def test_who_hears_and_who_swaps(systems):
         base = system.generate(crops, mel, source_of(name))
         change = (system.generate(crops, -mel, source_of(name)) - base).abs().max()
         assert change > 1e-3 if hears else change == 0
+        assert system.hears == hears
         assert system.takes_identity == swaps
         assert system.keeps_identity != swaps
         if swaps:
@@ -100,6 +101,21 @@ def test_the_cascade_is_one_after_the_other(systems):
     torch.testing.assert_close(cascade.generate(crops, mel, SOURCE), after, atol=1e-5, rtol=0)
     assert [id(network) for network in cascade.network] == [id(talk.network), id(swap.network)]
     assert replace(cascade, swap=replace(swap, side=224)).px == 224  # SimSwap's own detail is kept, too
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_public_container_loads_and_draws_the_same(tmp_path, container):
+    """Generators of each layout and both kinds of recognisers, as users load them."""
+    crops, mel = inputs(1, 112)
+    for name in ("wav2lip", "simswap_224", "simswap_512", "simswap_arcface", "iresnet18"):
+        state, drawn = random_network(name, width=1 / 16).state_dict(), []
+        for kind in ("flat", container):
+            path = save_public(tmp_path / "weights.pth", state, kind)
+            if name in ("simswap_arcface", "iresnet18"):
+                drawn.append(load_recogniser(path).embed(crops))
+            else:
+                drawn.append(load_generator(path, precision="fp32").generate(crops, mel, source_of(name)))
+        torch.testing.assert_close(drawn[1], drawn[0], atol=0.02 if container == "half" else 0, rtol=0)
 
 
 def test_loading_two_files_is_the_cascade_in_either_order(files):

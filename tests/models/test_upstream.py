@@ -13,9 +13,9 @@ import torch
 from models import geometry, upstream
 from models.faces import Detection
 from models.geometry import CROP_TEMPLATE
-from models.layouts import SIMSWAP_FFHQ, SIMSWAP_RECOGNISER, recognise, shapes_of
+from models.layouts import SIMSWAP_FFHQ, SIMSWAP_FIVE, SIMSWAP_RECOGNISER, recognise, shapes_of
 from models.regions import FACE_BOX
-from models.simswap_identity import ffhq_matrices, pose_matrices
+from models.simswap_identity import SimSwapRecogniser, ffhq_matrices, pose_matrices
 from models.systems import SYSTEMS
 from tests.models.public_files import random_network
 from tests.models.swapping import DiscDetector, clip, embedding
@@ -194,6 +194,46 @@ class BigDisc(DiscDetector):
     def _one(self, frame: np.ndarray) -> list[Detection]:
         small = super()._one(cv2.resize(frame, (160, 120)))
         return [Detection(4 * face.box, face.score, 4 * face.landmarks) for face in small]
+
+
+@pytest.mark.parametrize(
+    ("crops", "io_norm", "side"), [(SIMSWAP_FIVE, False, 224), (SIMSWAP_FIVE, True, 224), (SIMSWAP_FFHQ, False, 512)]
+)
+def test_source_identity_equals_the_published_steps(simswap, monkeypatch, crops, io_norm, side):
+    """Normalise the generator's own crop, then resample it to 112 px, embed, normalise."""
+    monkeypatch.setattr(simswap.network, "io_norm", io_norm)
+    system = replace(simswap, side=96, metadata=simswap.metadata | {"geometry": crops})
+    picture, network = big_clip(1)[0], random_network("simswap_arcface", width=1 / 16, dim=32)
+    recogniser = SimSwapRecogniser(network, 32)
+    found = upstream.simswap_identity(picture, BigDisc(), recogniser, system)
+    points = BigDisc().detect(picture[None])[0][0].landmarks[None]
+    matrix = (ffhq_matrices if crops == SIMSWAP_FFHQ else pose_matrices)(points)[0]
+    crop = torch.from_numpy(cv2.warpAffine(picture, matrix, (side, side), borderValue=0.0)).permute(2, 0, 1)[None] / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    crop = (crop - mean[:, None, None]) / std[:, None, None]
+    small = torch.nn.functional.interpolate(crop, (112, 112), mode="bicubic" if io_norm else "nearest")
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(network(small))[0]
+    np.testing.assert_allclose(found.vector, expected, atol=1e-5)
+    usual = recogniser.embed_frames(picture[None], points)[0]  # what ArcFace Embed and infer take
+    assert np.array_equal(found.vector, usual) == (crops == SIMSWAP_FIVE and not io_norm)
+
+
+def test_source_identity_of_weights_trained_here_is_their_recognisers_own(simswap):
+    picture = big_clip(1)[0]
+    recogniser = SimSwapRecogniser(random_network("simswap_arcface", width=1 / 16, dim=32), 32, "ours")
+    system = replace(simswap, recogniser="ours", metadata=simswap.metadata | {"geometry": geometry.GEOMETRY_ID})
+    found = upstream.simswap_identity(picture, BigDisc(), recogniser, system)
+    points = BigDisc().detect(picture[None])[0][0].landmarks[None]
+    assert np.array_equal(found.vector, recogniser.embed_frames(picture[None], points)[0])
+
+
+def test_source_without_a_face_or_of_another_recogniser_is_refused(simswap):
+    recogniser = SimSwapRecogniser(random_network("simswap_arcface", width=1 / 16, dim=32), 32, "another")
+    with pytest.raises(ValueError, match="No face in the source picture"):
+        upstream.simswap_identity(clip(1, absent=(0,))[0], DiscDetector(), recogniser, simswap)
+    with pytest.raises(ValueError, match="SimSwap understands its own"):
+        upstream.simswap_identity(clip(1)[0], DiscDetector(), recogniser, simswap)
 
 
 def test_frames_without_a_face_pass(simswap):

@@ -115,8 +115,8 @@ def test_an_imported_generator_draws_what_the_original_draws(tmp_path, network, 
 
 @pytest.mark.parametrize("generation", ["2020", "2023"])
 def test_simswaps_pickled_recogniser(tmp_path, monkeypatch, generation):
-    module = simswap_module(monkeypatch)
-    source = save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, generation, legacy=True)
+    module = simswap_module(monkeypatch, generation)
+    source = save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, legacy=generation == "2020")
     assert main(["import", str(source)]) == 0
     state, metadata = load_weights(tmp_path / "arcface_checkpoint.safetensors")
     assert metadata["id"] == "simswap-arcface"
@@ -129,7 +129,7 @@ def test_a_payload_does_not_run(tmp_path, monkeypatch, capsys):
     state = random_network("wav2lip", width=1 / 16).state_dict()
     torch.save({"state_dict": state, "hook": Payload(target)}, tmp_path / "wav2lip.pth")
     module = simswap_module(monkeypatch, extra=Payload(target))
-    save_simswap_module(tmp_path / "arcface_checkpoint.tar", module, "2023", legacy=False)
+    save_simswap_module(tmp_path / "arcface_checkpoint.tar", module)
     for name in ("wav2lip.pth", "arcface_checkpoint.tar"):
         assert main(["import", str(tmp_path / name)]) == 1
         assert "could run code" in capsys.readouterr().err
@@ -172,7 +172,7 @@ def test_truncated_files(tmp_path, capsys, container):
     assert "w.pth is truncated or damaged" in capsys.readouterr().err
 
 
-def test_unknown_and_incomplete_layouts(tmp_path, capsys):
+def test_unknown_and_incomplete_layouts(tmp_path, monkeypatch, capsys):
     torch.save({"encoder.weight": torch.zeros(2)}, tmp_path / "w.pth")
     assert main(["import", str(tmp_path / "w.pth")]) == 1
     assert "holds 1 tensors (encoder.weight, ...) of no network that is known here" in capsys.readouterr().err
@@ -180,6 +180,11 @@ def test_unknown_and_incomplete_layouts(tmp_path, capsys):
     del state["output_block.1.bias"]
     assert main(["import", str(save_public(tmp_path / "w.pth", state, "flat"))]) == 1
     assert "w.pth does not fit Wav2Lip: 1 missing (output_block.1.bias)" in capsys.readouterr().err
+    detector = save_public(tmp_path / "d.pth", {"conv1_1.weight": torch.zeros(4, 3, 3, 3)}, "flat")
+    entry = KnownFile("s3fd.pth", "S3FD face detector", "research", detector.stat().st_size, sha256_file(detector))
+    monkeypatch.setattr(checkpoints, "KNOWN_FILES", (*KNOWN_FILES, entry))
+    assert main(["import", str(detector)]) == 1
+    assert "d.pth is the S3FD face detector, which nothing here needs converted" in capsys.readouterr().err
     (tmp_path / "w600k_r50.onnx").write_bytes(b"\x08\x07")
     assert main(["import", str(tmp_path / "w600k_r50.onnx")]) == 1
     assert "needs no conversion" in capsys.readouterr().err
