@@ -104,7 +104,8 @@ def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn
         average.update_parameters(model)
         if step % 100 == 0:
             log.info("audio tower step %d loss %.3f, %.0f s", step, loss.item(), time.monotonic() - started)
-    tower, _, _, head = average.module.eval().children()
+    model.load_state_dict(average.module.state_dict())
+    model.eval()
     everything, opening = opening_correlation(tower, head, data, data.of("val"))
     log.info("audio tower on val: mean correlation %.3f, lip opening %.3f", everything, opening)
     return tower, {"mouth_correlation_val": everything, "opening_correlation_val": opening}
