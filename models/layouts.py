@@ -98,7 +98,8 @@ def _quality(shapes: Shapes) -> Layout:
 
 
 def _expert(shapes: Shapes) -> Layout:
-    return Layout("syncnet_expert", "sync expert", facts={"channels": "BGR"})
+    config = {"width": _width(shapes, "face_encoder.0.conv_block.0.weight", 32)}
+    return Layout("syncnet_expert", "sync expert", config, {"channels": "BGR"})
 
 
 def _simswap(shapes: Shapes) -> Layout:

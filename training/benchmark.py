@@ -29,8 +29,8 @@ from .trainer import Trainer
 FRAMES = 64
 
 
-def noise_batches(recipe: Recipe, dim: int) -> Batches:
-    """Batches of two people of noise, cut like real ones."""
+def noise_batches(recipe: Recipe, dim: int, device: torch.device) -> Batches:
+    """Batches of two people of noise, cut like real ones, on a device."""
     random = np.random.default_rng(0)
     side = stored_side(recipe.model.px)
     crops = random.integers(0, 256, (2 * FRAMES, side, side, 3), np.uint8)
@@ -38,7 +38,7 @@ def noise_batches(recipe: Recipe, dim: int) -> Batches:
     clips = [Clip(name, name, "train", i * FRAMES, FRAMES, False) for i, name in enumerate("ab")]
     data = ClipSet(clips, crops, windows, np.zeros((2 * FRAMES, 14), np.float32))
     vectors = torch.nn.functional.normalize(torch.randn(2, dim), dim=1)
-    return Batches(data, clips, SourceBank(vectors, ["a", "b"]), recipe.model.px, 0)
+    return Batches(data, clips, SourceBank(vectors, ["a", "b"]), recipe.model.px, 0, device)
 
 
 class Variant:
@@ -51,8 +51,9 @@ class Variant:
         recogniser = load_recogniser("builtin")
         tower = audio_tower(PRESETS[recipe.model.width].audio_width)
         self.name, self.precision, self.recipe = name, precision, recipe
-        self.batches = noise_batches(recipe, recogniser.dim)
-        self.trainer = Trainer(recipe, tower, recogniser, LipReader(), None, Engine(device, precision), compiled)
+        engine = Engine(device, precision)
+        self.batches = noise_batches(recipe, recogniser.dim, engine.device)
+        self.trainer = Trainer(recipe, tower, recogniser, LipReader(), None, engine, compiled)
         self.rounds: list[tuple[float, float]] = []
 
     def run(self, steps: int) -> tuple[float, float]:

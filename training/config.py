@@ -103,6 +103,7 @@ class SyncConfig:
     temperature: float = 0.07
     measure_every: int = 100
     keep_every: int = 0  # checkpoints that stay for good, syncnet_step_N.pt; 0 = none
+    width: float = 1.0  # of the network; 1 = the public layout, 0.5 = a quarter of its weights
     teacher: str = ""  # file of a frozen expert whose cosines are learnt beside the data; "" = none
     distillation: float = 10.0  # weight of that; squared differences of cosines are small
 
@@ -161,6 +162,7 @@ class Recipe:
                 min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
                 and self.syncnet.windows > 1
             ),
+            "syncnet.width is 0.25, 0.5 or 1": self.syncnet.width in (0.25, 0.5, 1),
             "syncnet.distillation is not negative, and above 0 with syncnet.teacher": (
                 self.syncnet.distillation >= 0 and (not self.syncnet.teacher or self.syncnet.distillation > 0)
             ),

@@ -60,7 +60,8 @@ def _generator(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def _expert(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    return state["expert"], {"network": "syncnet_expert", "config": {}}
+    config = {"width": state["recipe"]["syncnet"].get("width", 1.0)}
+    return state["expert"], {"network": "syncnet_expert", "config": config}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,8 +36,9 @@ def load_expert(path: Path) -> SyncNetExpert:
     Raises:
         ValueError: the file is missing, damaged, no weights at all, or of another network.
     """
-    expert = SyncNetExpert()
     state = load_pickle_state(path)
+    first = state.get("face_encoder.0.conv_block.0.weight")
+    expert = SyncNetExpert() if first is None else SyncNetExpert(len(first) / 32)
     load_into(expert, {name: value.float() for name, value in state.items()}, path.name)
     return expert.eval().requires_grad_(False)
 

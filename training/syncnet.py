@@ -90,13 +90,13 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
 class Towers(nn.Module):
     """The expert and the heads of its supervised start, as one module."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        self.expert = SyncNetExpert()
-        self.heads = nn.ModuleList([nn.Linear(512, 14), nn.Linear(512, 14)])
+        self.expert = SyncNetExpert(width)
+        self.heads = nn.ModuleList([nn.Linear(self.expert.dim, 14), nn.Linear(self.expert.dim, 14)])
 
     def forward(self, mel: Tensor, faces: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(features [B, 512], mouth numbers [B, 14]) by sound [B, 1, 80, 16] and by faces [B, 15, 48, 96]."""
+        """(features [B, D], mouth numbers [B, 14]) by sound [B, 1, 80, 16] and by faces [B, 15, 48, 96]."""
         features = self.expert.audio_encoder(mel).flatten(1), self.expert.face_encoder(faces).flatten(1)
         with torch.autocast(mel.device.type, enabled=False):
             return [(x.float(), head(x.float())) for x, head in zip(features, self.heads, strict=True)]
@@ -109,7 +109,7 @@ class SyncTrainer:
         torch.manual_seed(recipe.schedule.seed)
         self.engine = engine or Engine(precision=recipe.optim.precision)
         self.recipe, self.step, self.device, self.record = recipe, 0, self.engine.device, Record()
-        towers = Towers()
+        towers = Towers(recipe.syncnet.width)
         self.expert, self.heads = towers.expert, towers.heads
         teacher = recipe.syncnet.teacher
         self.teacher = Teacher(Path(teacher), self.device) if teacher else None

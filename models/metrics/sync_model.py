@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -148,7 +148,8 @@ def load_sync_model(path: Path | None = None, device: str | torch.device = "cpu"
         assert isinstance(network, SyncNetV2)
         return SyncNet(network, f"SyncNet v2 {name}")
     if kind == "syncnet_expert":
-        network = _filled("syncnet_expert", state, path).to(device)
+        assert layout is not None
+        network = _filled("syncnet_expert", state, path, layout.config).to(device)
         assert isinstance(network, SyncNetExpert)
         ours = metadata.get("geometry") == geometry.GEOMETRY_ID or _from_our_trainer(path)
         return Expert(network, f"sync expert {name}", "unit" if ours else "box")
@@ -167,8 +168,10 @@ def bundled_expert() -> Path | None:
         return None
 
 
-def _filled(network: str, state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    module = build(network)
+def _filled(
+    network: str, state: Mapping[str, Tensor], path: Path, config: Mapping[str, Any] | None = None
+) -> nn.Module:
+    module = build(network, **(config or {}))
     load_into(module, state, path.name)
     return module
 

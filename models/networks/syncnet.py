@@ -13,36 +13,42 @@ HEIGHT, WIDTH = 48, 96  # lower half of a 96 px crop
 
 
 class SyncNetExpert(nn.Module):
-    """Two towers that meet in one 512-D space; key layout of the public lipsync_expert file.
+    """Two towers that meet in one space of D = 512 * width dimensions; key layout of the public lipsync_expert file.
 
     The public weights saw BGR; callers with RGB use `frames_to_expert`.
+
+    Args:
+        width: factor on all channels; 1 is the public network.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
+        self.width = width
+        a, b, c, d, e = (round(channels * width) for channels in (32, 64, 128, 256, 512))
+        self.dim = e
         self.face_encoder = nn.Sequential(
-            ConvBlock(3 * FRAMES, 32, 7, 1, 3),
-            ConvBlock(32, 64, 5, (1, 2), 1),
-            *_residuals(64, 2),
-            ConvBlock(64, 128, 3, 2, 1),
-            *_residuals(128, 3),
-            ConvBlock(128, 256, 3, 2, 1),
-            *_residuals(256, 2),
-            ConvBlock(256, 512, 3, 2, 1),
-            *_residuals(512, 2),
-            ConvBlock(512, 512, 3, 2, 1),
-            ConvBlock(512, 512, 3, 1, 0),
-            ConvBlock(512, 512, 1, 1, 0),
+            ConvBlock(3 * FRAMES, a, 7, 1, 3),
+            ConvBlock(a, b, 5, (1, 2), 1),
+            *_residuals(b, 2),
+            ConvBlock(b, c, 3, 2, 1),
+            *_residuals(c, 3),
+            ConvBlock(c, d, 3, 2, 1),
+            *_residuals(d, 2),
+            ConvBlock(d, e, 3, 2, 1),
+            *_residuals(e, 2),
+            ConvBlock(e, e, 3, 2, 1),
+            ConvBlock(e, e, 3, 1, 0),
+            ConvBlock(e, e, 1, 1, 0),
         )
-        self.audio_encoder = audio_tower()
+        self.audio_encoder = audio_tower(width, e)
 
     def embed_audio(self, mel: Tensor) -> Tensor:
-        """Mel windows [B,1,80,16] in [-4,4] -> [B,512] unit norm."""
+        """Mel windows [B,1,80,16] in [-4,4] -> [B,D] unit norm."""
         _check("mel", mel, (1, 80, 16))
         return functional.normalize(self.audio_encoder(mel).flatten(1).float(), dim=1)
 
     def embed_face(self, frames: Tensor) -> Tensor:
-        """Lower halves of five frames [B,15,48,96] in [0,1], frame-major BGR -> [B,512] unit norm."""
+        """Lower halves of five frames [B,15,48,96] in [0,1], frame-major BGR -> [B,D] unit norm."""
         _check("frames", frames, (3 * FRAMES, HEIGHT, WIDTH))
         return functional.normalize(self.face_encoder(frames).flatten(1).float(), dim=1)
 
@@ -54,7 +60,7 @@ class SyncNetExpert(nn.Module):
             frames: [B,15,48,96] float in [0,1]; lower halves of five consecutive frames, frame-major BGR.
 
         Returns:
-            (audio, face), each float32 [B,512] with unit norm. Their dot product lies in [0,1] and is the probability
+            (audio, face), each float32 [B,D] with unit norm. Their dot product lies in [0,1] and is the probability
             of sync; rounding can exceed 1, see `sync_probability`.
 
         Raises:

@@ -47,7 +47,7 @@ def load_expert(path: Path) -> SyncNetExpert:
             f"{path.name} holds no sync expert but {metadata.get('network', 'something unnamed')}. Export one with: "
             "python -m training export RUN/syncnet.pt FILE.safetensors"
         )
-    expert = SyncNetExpert()
+    expert = SyncNetExpert(**metadata["config"])
     load_into(expert, {key: value.float() for key, value in state.items()}, path.name)
     return expert.eval()
 
