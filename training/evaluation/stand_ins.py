@@ -1,0 +1,79 @@
+"""Random weights in place of files that cannot be had: they draw nonsense at exactly the real networks' cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models import geometry
+from models.checkpoints import save_weights
+from models.identity import load_recogniser
+from models.layouts import recognise, shapes_of
+from models.networks import build
+
+from ..export import MEL_LAG
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A network of which there may be a stand-in: its name for `build`, and options."""
+
+    network: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+STAND_INS = {
+    "wav2lip": Kind("wav2lip"),
+    "simswap": Kind("simswap_224"),
+    "simswap_arcface": Kind("simswap_arcface"),
+    "base-96": Kind("wavsyncswap", {"width": "base", "px": 96}),
+    "small-96": Kind("wavsyncswap", {"width": "small", "px": 96}),
+    "base-256": Kind("wavsyncswap", {"width": "base", "px": 256}),
+}
+
+
+def stand_in(kind: str, folder: Path) -> Path:
+    """A file of random weights, always the same ones; made when it is not there.
+
+    Args:
+        kind: one of `STAND_INS`.
+        folder: made if need be.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in STAND_INS:
+        raise ValueError(f"There are no random weights of {kind!r}; choose random:{', random:'.join(STAND_INS)}.")
+    path = folder / f"random-{kind}.safetensors"
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = STAND_INS[kind]
+    config, facts = dict(chosen.config), {}
+    if chosen.network == "wavsyncswap":
+        recogniser = load_recogniser("builtin")
+        config["id_dim"] = recogniser.dim
+        facts = {"geometry": geometry.GEOMETRY_ID, "recogniser": recogniser.id, "mel_lag": MEL_LAG}
+    network = _random(build(chosen.network, **config))
+    layout = recognise(shapes_of(network.state_dict()))
+    known = {} if layout is None or layout.network == "wavsyncswap" else layout.metadata
+    about = {**known, "network": chosen.network, **({"config": config} if facts else {}), **facts}
+    save_weights(path, network.state_dict(), {**about, "weights": "random, for measuring speed"})
+    return path
+
+
+def _random(network: nn.Module) -> nn.Module:
+    """Weights that keep the size of what passes: numbers near zero would be slower than real ones."""
+    generator = torch.Generator().manual_seed(SEED)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.01, generator=generator)
+    return network.eval()
