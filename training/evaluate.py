@@ -35,6 +35,7 @@ from .evaluation.tables import Table, quality_tables, speed_tables
 log = logging.getLogger(__name__)
 
 PARTS = ("quality", "speed")
+DRAWS_NOTHING = "random weights draw nothing that could be judged; they are for table 3"
 
 
 @dataclass
@@ -76,34 +77,37 @@ class Evaluation:
         """A system, loaded."""
         return Maker(entry, entry.load(self.device, self.precision), self.detector, self.recognisers)
 
-    def make_all(self, making: dict[str, list[Item]]) -> None:
+    def make_all(self, everything: dict[str, list[Item]]) -> None:
         """Make every video that is not there yet, system after system."""
-        for entry in self.entries:
-            missing = [item for item in making[entry.name] if item.made is None or "failed" in item.made]
-            maker = self.maker(entry) if missing else None
+        for items in everything.values():
+            missing = [item for item in items if item.made is None or "failed" in item.made]
+            maker = self.maker(items[0].entry) if missing else None
             for number, item in enumerate(missing, 1):
                 assert maker is not None
-                log.info("%s: video %d of %d, %s", entry.name, number, len(missing), item.pair.name)
+                log.info("%s: video %d of %d, %s", item.entry.name, number, len(missing), item.pair.name)
                 item.make(maker)
 
-    def judge_all(self, items: dict[str, list[Item]], judge: Judge) -> None:
+    def judge_all(self, everything: dict[str, list[Item]], judge: Judge) -> None:
         """Measure everything that is not measured yet."""
         sources = galleries(self.pairs, judge)
-        for entry in self.entries:
-            for number, item in enumerate(items[entry.name], 1):
-                log.info("%s: measuring %d of %d, %s", entry.name, number, len(self.pairs), item.pair.name)
+        for items in everything.values():
+            for number, item in enumerate(items, 1):
+                log.info("%s: measuring %d of %d, %s", item.entry.name, number, len(items), item.pair.name)
                 item.judge(judge, sources.get(item.pair.name))
 
 
 def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tuple[str, str, str, str]], list[str]]:
     """Make, measure and draw: tables, what was left out, names of the strips."""
-    items = {entry.name: evaluation.items(entry) for entry in evaluation.entries}
+    entries = [entry for entry in evaluation.entries if not entry.stand_in]
+    skipped = [(one.name, "all", "tables 1 and 2", DRAWS_NOTHING) for one in evaluation.entries if one.stand_in]
+    if not entries:
+        return [], skipped, []
+    items = {entry.name: evaluation.items(entry) for entry in entries}
     evaluation.make_all(items)
     evaluation.judge_all(items, judge)
     found: list[tuple[Entry, dict[str, Cell]]] = []
     methods: dict[str, str] = {}
-    skipped = []
-    for entry in evaluation.entries:
+    for entry in entries:
         numbers, by = cells(items[entry.name], judge)
         found.append((entry, numbers))
         methods |= by
@@ -112,12 +116,10 @@ def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tup
             for item in items[entry.name]
             for metric, reason in item.skipped(judge).items()
         ]
-    notes = [text for text in (warning(evaluation.entries),) if text]
-    notes += [f"[ ]: 95 % interval, {RESAMPLES} bootstrap samples of the videos. n: videos. {paper.PROTOCOL}"]
-    notes += [f"Measured by: {'; '.join(f'{name}: {method}' for name, method in methods.items())}."]
+    notes = [text for text in (warning(entries),) if text]
     by_pair = [list(one) for one in zip(*items.values(), strict=True)]
     strips = write_strips(evaluation.folder / "strips", evaluation.pairs, by_pair, evaluation.detector)
-    return quality_tables(found, notes), skipped, strips
+    return quality_tables(found, methods, notes), skipped, strips
 
 
 def timed(evaluation: Evaluation, seconds: float, repeats: int) -> list[Table]:
@@ -139,6 +141,8 @@ def timed(evaluation: Evaluation, seconds: float, repeats: int) -> list[Table]:
         f"fp32; the others in {evaluation.precision}.",
         speed.WHAT,
     ]
+    if any(entry.stand_in for entry in entries):
+        notes.append("Random Wav2Lip weights are run, and hand on the face that went in, so that SimSwap finds it.")
     return speed_tables(entries, found, notes)
 
 
@@ -235,7 +239,12 @@ def run(args: argparse.Namespace) -> int:
     if "speed" in args.parts:
         tables = [*tables, *timed(evaluation, args.seconds, args.repeats)]
     people = len({pair.person for pair in pairs})
-    about = [f"{len(pairs)} pairs, sources of {people} people. Detector {detector.name}; systems in {args.precision}."]
+    about = [
+        f"{len(pairs)} pairs, sources of {people} people. Detector {detector.name}; systems in {args.precision}, in "
+        "their programs' own way in fp32.",
+        f"[ ] is the 95 % interval of {RESAMPLES} bootstrap samples of the videos, n the number of videos. ↑ more is "
+        f"better, ↓ less is. {paper.PROTOCOL}",
+    ]
     page = write_report(args.output, Findings(entries, tables, about, skipped, strips, settings))
     print(page.with_suffix(".md").read_text(encoding="utf-8"))
     print(page)

@@ -18,7 +18,7 @@ from models.systems import Cascade, SimSwapSystem
 from models.torch_files import read_contents
 
 from ..export import export
-from .stand_ins import STAND_INS, stand_in
+from .stand_ins import STAND_INS, face_handed_on, stand_in
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +114,16 @@ class Entry:
 
     @cached_property
     def kind(self) -> str:
-        """ground_truth, wav2lip, simswap, cascade or wavsyncswap: which of the paper's rows it stands beside."""
+        """ground_truth, wav2lip, simswap, cascade or wavsyncswap."""
         if self.contender.is_truth:
             return TRUTH
         networks = {origin.network.partition("_")[0] for origin in self.origins}
         return "cascade" if len(networks) > 1 else networks.pop()
+
+    @property
+    def of_paper(self) -> str:
+        """Kind of the paper's system that it stands beside; "" = none, such as one that is to keep the face."""
+        return "" if self.contender.keep else self.kind
 
     @property
     def stand_in(self) -> bool:
@@ -152,6 +157,7 @@ class Entry:
         """
         precision = "fp32" if self.contender.upstream else precision
         system = load_generator([origin.path for origin in self.origins], device, precision)
+        system = face_handed_on(system) if self.stand_in else system
         return system if self.contender.side is None else _sized(system, self.contender.side)
 
 

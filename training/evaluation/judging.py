@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # Against itself, and against another's face, the true video says nothing.
 NOT_OF_TRUTH = {name for name, metric in METRICS.items() if "reference" in metric.needs} | {"id_retrieve"}
+OTHER_BORDER = "the original programs paste along another border than the one that is looked at"
 MADE, JUDGED = "made", "judged"
 
 
@@ -89,7 +90,7 @@ class Item:
     def judge(self, judge: Judge, source: FaceEmbedding | None) -> None:
         """Measure what is not measured yet; what could not be measured is tried again."""
         done = self._judged(judge)
-        names = [name for name in judge.names if not (self.entry.contender.is_truth and name in NOT_OF_TRUTH)]
+        names = [name for name in judge.names if name not in self._unfit]
         if self.made is None or "failed" in self.made or all(name in done["results"] for name in names):
             return
         truth = self.entry.contender.is_truth
@@ -105,6 +106,13 @@ class Item:
                 except (ValueError, RuntimeError) as error:  # nothing to measure, or a package is absent
                     done["skipped"][name] = str(error)
                 self.work.finish(JUDGED, done)
+
+    @property
+    def _unfit(self) -> dict[str, str]:
+        """Metrics that say nothing of this system's videos, and why."""
+        if self.entry.contender.is_truth:
+            return dict.fromkeys(NOT_OF_TRUTH, "the true video against itself says nothing")
+        return {"seam": OTHER_BORDER} if self.entry.contender.upstream else {}
 
     def results(self, judge: Judge) -> dict[str, Result]:
         """What was measured of this video alone."""
@@ -128,7 +136,10 @@ class Item:
         """Reasons by metric; under `made` the one why there is no video."""
         if self.made and "failed" in self.made:
             return {MADE: self.made["failed"]}
-        return {MADE: "not made yet"} if self.made is None else self._judged(judge).get("skipped", {})
+        if self.made is None:
+            return {MADE: "not made yet"}
+        unfit = {} if self.entry.contender.is_truth else self._unfit
+        return {**{name: why for name, why in unfit.items() if name in judge.names}, **self._judged(judge)["skipped"]}
 
     def _measured(self, name: str, subject: Subject) -> dict[str, Any]:
         metric = METRICS[name]

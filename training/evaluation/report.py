@@ -61,7 +61,7 @@ def weights_table(entries: Sequence[Entry]) -> Table:
     rows = []
     for entry in entries:
         digests = " + ".join(f"{origin.given.rpartition('/')[2]} {origin.sha256}" for origin in entry.origins)
-        rows.append((entry.name, paper.NAMES.get(entry.kind, "-"), entry.described(), digests or "-"))
+        rows.append((entry.name, paper.NAMES.get(entry.of_paper, "-"), entry.described(), digests or "-"))
     return Table("Systems", ("name", "the paper's", "what", "SHA-256 of its weights"), rows)
 
 

@@ -1,19 +1,25 @@
-"""Random weights in place of files that cannot be had: they draw nonsense at exactly the real networks' cost."""
+"""Random weights in place of files that cannot be had: they draw nonsense at exactly the real networks' cost.
+
+In nonsense no detector finds the face again, and the second half of a cascade would have nothing to do. So random
+Wav2Lip weights are run, and the face that went in is handed on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models import geometry
 from models.checkpoints import save_weights
+from models.generator import FaceGenerator
 from models.identity import load_recogniser
 from models.layouts import recognise, shapes_of
 from models.networks import build
+from models.systems import Cascade, Wav2LipSystem
 
 from ..export import MEL_LAG
 
@@ -77,3 +83,27 @@ def _random(network: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=0.01, generator=generator)
     return network.eval()
+
+
+class HandedOn(nn.Module):
+    """A Wav2Lip that is run, and the unmasked face of its input in place of what it draws."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, windows: Tensor, pair: Tensor) -> Tensor:
+        """As the network: [n, 1, 80, 16] and [n, 6, 96, 96] -> [n, 3, 96, 96]."""
+        made: Tensor = self.network(windows, pair)
+        return pair[:, 3:].to(made)
+
+
+def face_handed_on(system: FaceGenerator) -> FaceGenerator:
+    """A system whose random Wav2Lip, if it has one, hands the face on."""
+    if isinstance(system, Cascade):
+        talk = face_handed_on(system.talk)
+        assert isinstance(talk, Wav2LipSystem)
+        return replace(system, talk=talk)
+    if isinstance(system, Wav2LipSystem):
+        return replace(system, network=HandedOn(system.network))  # type: ignore[arg-type]  # is called alike
+    return system

@@ -20,7 +20,7 @@ from .judging import Item
 from .pairs import Pair
 
 TILE = 208  # px
-CAPTION = 30  # px above a column: two lines
+CAPTION = 34  # px above a column: two lines
 MOMENTS = (0.15, 0.4, 0.65, 0.9)  # shares of the clip
 MARGIN = 1.5  # side of the picture in sides of the face's crop
 QUALITY = 90

@@ -40,7 +40,7 @@ class Table:
         title: with number.
         head: of the columns.
         rows: cells as text.
-        notes: under it.
+        notes: between title and table.
         values: what the cells were made of, a dictionary each number: for CSV and JSON.
     """
 
@@ -52,11 +52,11 @@ class Table:
 
     def markdown(self) -> str:
         """GitHub's form."""
-        lines = [f"## {self.title}", ""]
+        lines = [f"## {self.title}", "", *(f"{note}\n" for note in self.notes)]
         for i, row in enumerate((self.head, *self.rows)):
             lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
             lines += [f"|{'---|' * len(self.head)}"] if i == 0 else []
-        return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
+        return "\n".join([*lines, ""])
 
     def page(self) -> str:
         """HTML."""
@@ -65,7 +65,7 @@ class Table:
             for tag, row in (("th", self.head), *(("td", row) for row in self.rows))
         ]
         notes = "".join(f"<p class='note'>{html.escape(note)}</p>" for note in self.notes)
-        return f"<h2>{html.escape(self.title)}</h2><table>{''.join(rows)}</table>{notes}"
+        return f"<h2>{html.escape(self.title)}</h2>{notes}<table>{''.join(rows)}</table>"
 
 
 def label(entry: Entry) -> str:
@@ -73,12 +73,15 @@ def label(entry: Entry) -> str:
     return f"{entry.name} (random weights)" if entry.stand_in else entry.name
 
 
-def quality_tables(found: Sequence[tuple[Entry, Mapping[str, Cell]]], notes: Sequence[str]) -> list[Table]:
+def quality_tables(
+    found: Sequence[tuple[Entry, Mapping[str, Cell]]], methods: Mapping[str, str], notes: Sequence[str]
+) -> list[Table]:
     """Tables 1, 2 and what belongs beside them; scores that nobody has are left out.
 
     Args:
         found: each system's numbers by score.
-        notes: what holds for all of them, such as stand-ins and judges.
+        methods: what measured them, by metric.
+        notes: what the head of each has to say, such as stand-ins.
     """
     tables = []
     for title, names in QUALITY:
@@ -86,9 +89,14 @@ def quality_tables(found: Sequence[tuple[Entry, Mapping[str, Cell]]], notes: Seq
         absent = [KNOWN_SCORES[name].title for name in names if all(name not in cells for _, cells in found)]
         if not scores:
             continue
-        missing = [f"Not measured: {', '.join(absent)}; see what was left out."] if absent else []
-        tables.append(_quality_table(title, scores, found, [*missing, *notes]))
+        missing = [f"Not measured: {', '.join(absent)}; see Left out."] if absent else []
+        by = [f"{METRICS[name].scores[0].title}: {text}" for name, text in methods.items() if _gives(name, scores)]
+        tables.append(_quality_table(title, scores, found, [*notes, f"Measured by: {'; '.join(by)}.", *missing]))
     return tables
+
+
+def _gives(metric: str, scores: Sequence[Score]) -> bool:
+    return any(score in METRICS[metric].scores for score in scores)
 
 
 def _quality_table(
@@ -104,7 +112,7 @@ def _quality_table(
         most = max((cell.videos for name, cell in cells.items()), default=0)
         row = [label(entry), str(most)]
         for score in scores:
-            cell, given = cells.get(score.name), paper.SCORES.get(entry.kind, {}).get(score.name)
+            cell, given = cells.get(score.name), paper.SCORES.get(entry.of_paper, {}).get(score.name)
             row.append(NONE if cell is None else shown(cell, score.digits, most))
             if score.name in quoted:
                 row.append(NONE if given is None else f"{given:g}")
@@ -156,11 +164,11 @@ def speed_tables(entries: Sequence[Entry], timed: Mapping[str, Sequence[Timing]]
             timing = of[what][entry.name]
             row += [f"{timing.mean:.4f} ± {timing.deviation:.4f}", f"{min(timing.factors):.4f}"]
             values.append(_speed_value(entry, what, timing))
-        given = paper.FACTORS.get(entry.kind)
+        given = paper.FACTORS.get(entry.of_paper)
         rows.append([*row, str(len(timing.seconds)), f"{given[0]:.4f} ± {given[1]:.4f}" if given else NONE])
     head = ["system", *(text for what in timed for text in (f"RTF {what} ↓", f"least {what}")), "runs", "paper (V100)"]
     tables = [Table("Table 3: real-time factor, seconds of work for a second of video", head, rows, notes, values)]
-    proposed = [entry for entry in entries if entry.kind == "wavsyncswap"]
+    proposed = [entry for entry in entries if entry.of_paper == "wavsyncswap"]
     if proposed and len(entries) > 1:
         tables.append(_ratio_table(entries, proposed, of))
     return tables
@@ -197,7 +205,7 @@ def _ratio_table(entries: Sequence[Entry], proposed: Sequence[Entry], of: Mappin
 
 
 def _speed_value(entry: Entry, what: str, timing: Timing) -> dict[str, Any]:
-    given = paper.FACTORS.get(entry.kind)
+    given = paper.FACTORS.get(entry.of_paper)
     return {
         "table": "Table 3",
         "system": entry.name,
