@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoints import bundled_path, identify, peek, sha256_file
+from models.checkpoints import bundled_path, identify, load_weights, peek, sha256_file, tensors_sha256
 from models.generator import BUILTIN, FaceGenerator, load_generator
 from models.layouts import recognise
 from models.systems import Cascade, SimSwapSystem
@@ -81,7 +81,7 @@ class Origin:
     Attributes:
         given: as on the command line.
         path: file that is loaded.
-        sha256: of the file that was given (of the one that was made, for stand-ins).
+        sha256: of the file that was given; of its tensors for stand-ins.
         what: where it comes from, for people.
         network: it holds.
         stand_in: whether its weights are random.
@@ -194,7 +194,8 @@ def origin_of(given: str, folder: Path) -> Origin:
     if given.startswith(RANDOM):
         kind = given.removeprefix(RANDOM)
         path = stand_in(kind, folder)
-        return Origin(given, path, sha256_file(path), "random weights", STAND_INS[kind].network, stand_in=True)
+        digest = tensors_sha256(load_weights(path)[0])  # a file's header may be in any order
+        return Origin(given, path, digest, "random weights", STAND_INS[kind].network, stand_in=True)
     path = bundled_path(BUILTIN) if given == "builtin" else Path(given)
     network, metadata = described(path)
     digest = sha256_file(path)

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from models.audio import driving_mel, load_mel, open_ended_windows
-from models.generator import FaceGenerator
 from models.geometry import warp_crops
 from models.metrics.rtf import Timing, rounds, timings
+from models.networks.wav2lip import SIDE as WAV2LIP_SIDE
 from models.pipeline import Sound, as_pictures
 from models.systems import typed
 from models.timing import fit_audio
 from models.tracks import track_faces
-from models.upstream import split
+from models.upstream import split, wav2lip_windows
 from models.video import VideoFile
 from models.video_writer import VideoWriter
 
@@ -88,22 +88,26 @@ def stage(pairs: Sequence[Pair], folder: Path, seconds: float, maker: Maker) -> 
 
 def network_run(maker: Maker, stage: Stage) -> Callable[[], object]:
     """One run of a system's networks over the clip; copies to the device and back are part of it."""
-    system, upstream = maker.system, maker.entry.contender.upstream
+    system = maker.system
     fps = Fraction(len(stage.frames)) / stage.seconds
-    windows = open_ended_windows(driving_mel(load_mel(*stage.sound)), len(stage.frames), fps, system.mel_lag)
+    mel = load_mel(*stage.sound)
+    if maker.entry.contender.upstream:
+        return _upstream_run(maker, stage, wav2lip_windows(mel.values.T, fps)[: len(stage.frames)])
+    windows = open_ended_windows(driving_mel(mel), len(stage.frames), fps, system.mel_lag)
     embedding = maker.embed(stage.pair)
-    if upstream:
-        return _upstream_run(system, stage, windows, maker)
     crops = as_pictures(warp_crops(stage.frames, stage.crops, system.px))
     return lambda: system.generate(crops, windows, embedding, batch=BATCH)
 
 
-def _upstream_run(system: FaceGenerator, stage: Stage, windows: torch.Tensor, maker: Maker) -> Callable[[], object]:
+def _upstream_run(maker: Maker, stage: Stage, windows: torch.Tensor) -> Callable[[], object]:
+    """As many frames as the original programs make, which end a video a little early."""
+    system = maker.system
     talk, swap = split(system)
-    faces = as_pictures(warp_crops(stage.frames, stage.crops, 96))
+    frames, places = stage.frames[: len(windows)], stage.crops[: len(windows)]
+    faces = as_pictures(warp_crops(frames, places, WAV2LIP_SIDE))
     pair = torch.cat([faces, faces], 1)
     styles = swap.prepare(maker.embed(stage.pair)) if swap else []
-    crops = as_pictures(warp_crops(stage.frames, stage.crops, swap.side)) if swap else faces
+    crops = as_pictures(warp_crops(frames, places, swap.side)) if swap else faces
 
     @torch.inference_mode()
     def run() -> None:

@@ -66,7 +66,7 @@ def stand_in(kind: str, folder: Path) -> Path:
         recogniser = load_recogniser("builtin")
         config["id_dim"] = recogniser.dim
         facts = {"geometry": geometry.GEOMETRY_ID, "recogniser": recogniser.id, "mel_lag": MEL_LAG}
-    network = _random(build(chosen.network, **config))
+    network = _random(chosen.network, config)
     layout = recognise(shapes_of(network.state_dict()))
     known = {} if layout is None or layout.network == "wavsyncswap" else layout.metadata
     about = {**known, "network": chosen.network, **({"config": config} if facts else {}), **facts}
@@ -74,14 +74,14 @@ def stand_in(kind: str, folder: Path) -> Path:
     return path
 
 
-def _random(network: nn.Module) -> nn.Module:
+def _random(name: str, config: dict[str, Any]) -> nn.Module:
     """Weights that keep the size of what passes: numbers near zero would be slower than real ones."""
-    generator = torch.Generator().manual_seed(SEED)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, std=0.01, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = build(name, **config)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
     return network.eval()
 
 
