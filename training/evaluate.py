@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.checkpoints import sha256_file
 from models.faces import Detector, load_detector
-from models.identity import load_recogniser
+from models.identity import FaceEmbedding, load_recogniser
 from models.metrics import METRICS
 from models.metrics.fid import load_inception
 from models.metrics.landmarks import load_landmarks
@@ -87,28 +89,29 @@ class Evaluation:
                 log.info("%s: video %d of %d, %s", item.entry.name, number, len(missing), item.pair.name)
                 item.make(maker)
 
-    def judge_all(self, everything: dict[str, list[Item]], judge: Judge) -> None:
+    def judge_all(self, everything: dict[str, list[Item]], judge: Judge, sources: Mapping[str, FaceEmbedding]) -> None:
         """Measure everything that is not measured yet."""
-        sources = galleries(self.pairs, judge)
         for items in everything.values():
             for number, item in enumerate(items, 1):
                 log.info("%s: measuring %d of %d, %s", item.entry.name, number, len(items), item.pair.name)
                 item.judge(judge, sources.get(item.pair.name))
 
 
-def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tuple[str, str, str, str]], list[str]]:
-    """Make, measure and draw: tables, what was left out, names of the strips."""
+def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tuple[str, str, str, str]]]:
+    """Make, measure and draw: tables, and what was left out."""
     entries = [entry for entry in evaluation.entries if not entry.stand_in]
     skipped = [(one.name, "all", "tables 1 and 2", DRAWS_NOTHING) for one in evaluation.entries if one.stand_in]
     if not entries:
-        return [], skipped, []
+        return [], skipped
     items = {entry.name: evaluation.items(entry) for entry in entries}
     evaluation.make_all(items)
-    evaluation.judge_all(items, judge)
+    sources = galleries(evaluation.pairs, judge)
+    evaluation.judge_all(items, judge, sources)
+    people = np.array([source.vector for source in sources.values()])
     found: list[tuple[Entry, dict[str, Cell]]] = []
     methods: dict[str, str] = {}
     for entry in entries:
-        numbers, by = cells(items[entry.name], judge)
+        numbers, by = cells(items[entry.name], judge, people)
         found.append((entry, numbers))
         methods |= by
         skipped += [
@@ -117,9 +120,14 @@ def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tup
             for metric, reason in item.skipped(judge).items()
         ]
     notes = [text for text in (warning(entries),) if text]
+    recogniser = judge.tools.recogniser
+    if recogniser and recogniser.id in {one.id for one in evaluation.recognisers.known}:
+        notes.append(
+            "Likeness is judged by a recogniser that systems were trained with; another is the stricter judge."
+        )
     by_pair = [list(one) for one in zip(*items.values(), strict=True)]
-    strips = write_strips(evaluation.folder / "strips", evaluation.pairs, by_pair, evaluation.detector)
-    return quality_tables(found, methods, notes), skipped, strips
+    write_strips(evaluation.folder / "strips", evaluation.pairs, by_pair, evaluation.detector)
+    return quality_tables(found, methods, notes), skipped
 
 
 def timed(evaluation: Evaluation, seconds: float, repeats: int) -> list[Table]:
@@ -230,12 +238,11 @@ def run(args: argparse.Namespace) -> int:
     evaluation = Evaluation(args.output, pairs, entries, detector, recognisers, args.device, args.precision)
     tables: list[Table] = []
     skipped: Sequence[tuple[str, str, str, str]] = ()
-    strips: Sequence[str] = ()
     settings: dict[str, Any] = {"pairs": len(pairs), **evaluation.making}
     if "quality" in args.parts:
         judge = judge_of(args, detector)
         settings["judge"] = judge.about
-        tables, skipped, strips = quality(evaluation, judge)
+        tables, skipped = quality(evaluation, judge)
     if "speed" in args.parts:
         tables = [*tables, *timed(evaluation, args.seconds, args.repeats)]
     people = len({pair.person for pair in pairs})
@@ -245,7 +252,8 @@ def run(args: argparse.Namespace) -> int:
         f"[ ] is the 95 % interval of {RESAMPLES} bootstrap samples of the videos, n the number of videos. ↑ more is "
         f"better, ↓ less is. {paper.PROTOCOL}",
     ]
-    page = write_report(args.output, Findings(entries, tables, about, skipped, strips, settings))
+    names, strips = [pair.name for pair in pairs], any((args.output / "strips").glob("*.jpg"))
+    page = write_report(args.output, Findings(entries, tables, about, skipped, names, strips, settings))
     print(page.with_suffix(".md").read_text(encoding="utf-8"))
     print(page)
     return 0

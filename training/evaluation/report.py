@@ -31,7 +31,8 @@ class Findings:
         tables: in order.
         about: circumstances in lines.
         skipped: system, pair, metric and reason of what was left out.
-        strips: names of pictures in the folder `strips`.
+        pairs: names of the test set's pairs; where there are strips, each has one.
+        strips: whether there are.
         settings: the same circumstances for programs.
     """
 
@@ -39,7 +40,8 @@ class Findings:
     tables: Sequence[Table]
     about: Sequence[str]
     skipped: Sequence[tuple[str, str, str, str]]
-    strips: Sequence[str]
+    pairs: Sequence[str]
+    strips: bool
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,25 +67,27 @@ def weights_table(entries: Sequence[Entry]) -> Table:
     return Table("Systems", ("name", "the paper's", "what", "SHA-256 of its weights"), rows)
 
 
-def skipped_table(skipped: Sequence[tuple[str, str, str, str]]) -> Table:
-    """What was left out, equal reasons together."""
+def skipped_table(skipped: Sequence[tuple[str, str, str, str]], pairs: int) -> Table:
+    """What was left out of so many pairs, equal reasons together."""
     grouped: dict[tuple[str, str], dict[str, list[str]]] = {}
     for system, pair, metric, reason in skipped:
         grouped.setdefault((metric, reason), {}).setdefault(system, []).append(pair)
     rows = [
-        (metric, "; ".join(f"{system}: {_some(pairs)}" for system, pairs in of.items()), reason)
+        (metric, "; ".join(f"{system}: {_some(names, pairs)}" for system, names in of.items()), reason)
         for (metric, reason), of in grouped.items()
     ]
     return Table("Left out", ("what", "where", "why"), rows or [("nothing", "-", "-")])
 
 
-def _some(pairs: Sequence[str], most: int = 6) -> str:
-    return ", ".join(pairs[:most]) + (f" and {len(pairs) - most} more" if len(pairs) > most else "")
+def _some(names: Sequence[str], all_of_them: int, most: int = 6) -> str:
+    if len(names) == all_of_them > 1:
+        return f"all {all_of_them}"
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def write_report(folder: Path, found: Findings) -> Path:
     """Write all forms; returns the page's path."""
-    tables = [*found.tables, weights_table(found.entries), skipped_table(found.skipped)]
+    tables = [*found.tables, weights_table(found.entries), skipped_table(found.skipped, len(found.pairs))]
     _write(folder / "report.md", _markdown(found, tables))
     _write(folder / "report.html", _page(found, tables))
     _write(folder / "tables.csv", csv_text(found.tables))
@@ -113,16 +117,16 @@ def _markdown(found: Findings, tables: Sequence[Table]) -> str:
     lines += [f"**{warning(found.entries)}**\n"] if warning(found.entries) else []
     lines += [table.markdown() for table in tables]
     lines += ["## Pictures", ""] if found.strips else []
-    lines += [f"{name.removesuffix('.jpg')}\n\n![{name}](strips/{name})\n" for name in found.strips]
+    lines += [f"{name}\n\n![{name}](strips/{name}.jpg)\n" for name in (found.pairs if found.strips else ())]
     return "\n".join(lines)
 
 
 def _page(found: Findings, tables: Sequence[Table]) -> str:
     head = warning(found.entries)
     figures = "".join(
-        f"<figure><figcaption>{html.escape(name.removesuffix('.jpg'))}</figcaption>"
-        f"<img src='strips/{html.escape(name)}' loading='lazy' alt=''></figure>"
-        for name in found.strips
+        f"<figure><figcaption>{name}, videos: {_videos(found.entries, name)}</figcaption>"
+        f"<img src='strips/{name}.jpg' loading='lazy' alt=''></figure>"
+        for name in (found.pairs if found.strips else ())
     )
     return (
         f"<!doctype html><meta charset='utf-8'><title>Comparison</title><style>{STYLE}</style><h1>Comparison</h1>"
@@ -132,6 +136,12 @@ def _page(found: Findings, tables: Sequence[Table]) -> str:
         + (f"<h2>Pictures</h2>{figures}" if figures else "")
         + "\n"
     )
+
+
+def _videos(entries: Sequence[Entry], pair: str) -> str:
+    """Links to what each system made of a pair; names of pairs and systems need no escapes."""
+    made = [entry.name for entry in entries if not entry.contender.is_truth and not entry.stand_in]
+    return ", ".join(f"<a href='items/{name}/{pair}/video.mp4'>{name}</a>" for name in made)
 
 
 def _write(path: Path, text: str) -> None:

@@ -48,14 +48,11 @@ def strip(pair: Pair, items: Sequence[Item], detector: Detector) -> Image.Image:
     return sheet
 
 
-def write_strips(folder: Path, pairs: Sequence[Pair], items: Sequence[Sequence[Item]], detector: Detector) -> list[str]:
-    """A JPEG a pair; names of the files."""
-    names = []
+def write_strips(folder: Path, pairs: Sequence[Pair], items: Sequence[Sequence[Item]], detector: Detector) -> None:
+    """A JPEG a pair, under its name."""
     for pair, of_pair in zip(pairs, items, strict=True):
-        names.append(f"{pair.name}.jpg")
-        with replacing(folder / names[-1]) as file:
+        with replacing(folder / f"{pair.name}.jpg") as file:
             strip(pair, of_pair, detector).save(file, "JPEG", quality=QUALITY)
-    return names
 
 
 def _moments(video: Path, frames: Sequence[int], places: Sequence[NDArray | None]) -> list[NDArray[np.uint8]]:

@@ -56,8 +56,14 @@ def interval(count: int, statistic: Callable[[NDArray[np.intp]], float]) -> tupl
     return float(low), float(high)
 
 
-def cells(items: Sequence[Item], judge: Judge) -> tuple[dict[str, Cell], dict[str, str]]:
-    """A system's numbers by score, and by metric what measured them."""
+def cells(items: Sequence[Item], judge: Judge, people: NDArray[np.floating]) -> tuple[dict[str, Cell], dict[str, str]]:
+    """A system's numbers by score, and by metric what measured them.
+
+    Args:
+        items: its videos.
+        judge: what measured them.
+        people: sources of the whole test set, [M, D]: the gallery is the same for systems that lack a video.
+    """
     found: dict[str, Cell] = {}
     methods: dict[str, str] = {}
     results = [item.results(judge) for item in items]
@@ -66,7 +72,7 @@ def cells(items: Sequence[Item], judge: Judge) -> tuple[dict[str, Cell], dict[st
             parts = [part for item in items if (part := item.collected(name, judge)) is not None]
             if parts:
                 methods[name] = parts[0].method
-                found |= _of_set(name, parts)
+                found |= _of_set(name, parts, people)
             continue
         measured = [result[name] for result in results if name in result]
         if measured:
@@ -84,26 +90,28 @@ def _mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return interval(len(values), lambda rows: float(values[rows].mean()))
 
 
-def _of_set(name: str, parts: list[Collected]) -> dict[str, Cell]:
+def _of_set(name: str, parts: list[Collected], people: NDArray[np.floating]) -> dict[str, Cell]:
     """Numbers of a set of videos.
 
     Distances between distributions get no interval: a resample holds fewer different faces, and such a distance grows
     as they get fewer, so the interval would lie beside the number.
     """
-    result = METRICS[name].combine(parts)
+    retrieval = name == "id_retrieve"
+    result = combine(parts, people) if retrieval else METRICS[name].combine(parts)
     made = {}
     for score, value in result.scores.items():
+        if not np.isfinite(value):
+            continue
         low = high = float("nan")
-        if name == "id_retrieve":
-            low, high = _retrieval_interval(parts, score)
+        if retrieval:
+            low, high = _retrieval_interval(parts, score, people)
         made[score] = Cell(value, low, high, len(parts), result.notes)
     return made
 
 
-def _retrieval_interval(parts: Sequence[Collected], score: str) -> tuple[float, float]:
+def _retrieval_interval(parts: Sequence[Collected], score: str, people: NDArray[np.floating]) -> tuple[float, float]:
     """The gallery stays whole: only whose videos are asked is drawn anew."""
-    everyone = np.concatenate([part.arrays["source"] for part in parts])
-    rates = np.array([combine([part], everyone).scores[score] for part in parts])
+    rates = np.array([combine([part], people).scores[score] for part in parts])
     counts = np.array([len(part.arrays["vectors"]) if score == "id_frames" else 1 for part in parts])
     hits = np.nan_to_num(rates) * counts
     return interval(len(parts), lambda rows: float(hits[rows].sum() / max(1, counts[rows].sum())))

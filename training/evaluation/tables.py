@@ -90,13 +90,14 @@ def quality_tables(
         if not scores:
             continue
         missing = [f"Not measured: {', '.join(absent)}; see Left out."] if absent else []
-        by = [f"{METRICS[name].scores[0].title}: {text}" for name, text in methods.items() if _gives(name, scores)]
+        by = [f"{_titles(name, scores)}: {text}" for name, text in methods.items() if _titles(name, scores)]
         tables.append(_quality_table(title, scores, found, [*notes, f"Measured by: {'; '.join(by)}.", *missing]))
     return tables
 
 
-def _gives(metric: str, scores: Sequence[Score]) -> bool:
-    return any(score in METRICS[metric].scores for score in scores)
+def _titles(metric: str, scores: Sequence[Score]) -> str:
+    """Those of a table's scores that a metric gives; "" = none."""
+    return ", ".join(score.title for score in scores if score in METRICS[metric].scores)
 
 
 def _quality_table(

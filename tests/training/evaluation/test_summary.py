@@ -50,7 +50,7 @@ def test_interval():
 
 def test_cells_are_means_of_what_there_is():
     items = [StubItem({"cpbd_96": 0.2, "cpbd_256": np.nan}), StubItem({"cpbd_96": 0.4, "cpbd_256": 0.1}), StubItem({})]
-    found, methods = cells(items, SimpleNamespace(names=("cpbd",)))  # type: ignore[arg-type]
+    found, methods = cells(items, SimpleNamespace(names=("cpbd",)), np.eye(3))  # type: ignore[arg-type]
     assert found["cpbd_96"].value == pytest.approx(0.3)
     assert (found["cpbd_96"].low, found["cpbd_96"].high) == pytest.approx((0.2, 0.4))
     assert [found[name].videos for name in ("cpbd_96", "cpbd_256")] == [2, 1]
@@ -62,7 +62,7 @@ def test_retrieval_draws_whose_videos_are_asked():
     people = np.eye(3, dtype=np.float32)
     right, wrong = np.stack([people[0]] * 4), np.stack([people[2]] * 2)
     items = [StubItem({}, right, people[0]), StubItem({}, wrong, people[1]), StubItem({}, people[2:], people[2])]
-    found, _ = cells(items, SimpleNamespace(names=("id_retrieve",)))  # type: ignore[arg-type]
+    found, _ = cells(items, SimpleNamespace(names=("id_retrieve",)), people)  # type: ignore[arg-type]
     assert found["id_frames"].value == pytest.approx(100 * 5 / 7)
     assert found["id_videos"].value == pytest.approx(100 * 2 / 3)
     assert found["id_videos"].low == 0
@@ -83,7 +83,7 @@ def test_quality_tables_stand_beside_the_papers_numbers():
     assert table.rows[1][3] == "5.88"
     assert list(table.rows[2]) == ["kept", "0", "-", "-", "-", "-"]
     text = table.markdown()
-    assert text.index("Stand-ins.") < text.index("Measured by: LSE-D: SyncNet v2.") < text.index("| system |")
+    assert text.index("Stand-ins.") < text.index("Measured by: LSE-D, LSE-C: SyncNet v2.") < text.index("| system |")
     assert "Not measured: LMD, LMD-m" in text
     assert "<td>7.500 [7.000, 8.000]</td>" in table.page()
     rows = list(csv.DictReader(io.StringIO(csv_text([table]))))
@@ -122,6 +122,6 @@ def test_warning_names_stand_ins():
 
 
 def test_equal_reasons_stand_together():
-    table = skipped_table([("a", "p1", "lse", "short"), ("a", "p2", "lse", "short"), ("b", "p1", "lse", "short")])
-    assert list(table.rows) == [("lse", "a: p1, p2; b: p1", "short")]
-    assert skipped_table([]).rows[0][0] == "nothing"
+    table = skipped_table([("a", "p1", "lse", "short"), ("a", "p2", "lse", "short"), ("b", "p1", "lse", "short")], 2)
+    assert list(table.rows) == [("lse", "a: all 2; b: p1", "short")]
+    assert skipped_table([], 2).rows[0][0] == "nothing"
