@@ -122,9 +122,7 @@ def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tup
     notes = [text for text in (warning(entries),) if text]
     recogniser = judge.tools.recogniser
     if recogniser and recogniser.id in {one.id for one in evaluation.recognisers.known}:
-        notes.append(
-            "Likeness is judged by a recogniser that systems were trained with; another is the stricter judge."
-        )
+        notes.append("Likeness is judged by a recogniser that systems were trained with; another is stricter.")
     by_pair = [list(one) for one in zip(*items.values(), strict=True)]
     write_strips(evaluation.folder / "strips", evaluation.pairs, by_pair, evaluation.detector)
     return quality_tables(found, methods, notes), skipped
