@@ -23,6 +23,7 @@ from models.metrics.fid import load_inception
 from models.metrics.landmarks import load_landmarks
 from models.metrics.subject import Tools
 from models.metrics.sync_model import bundled_expert, load_sync_model
+from models.upstream import split
 
 from .evaluation import paper, speed
 from .evaluation.contenders import SYNTAX, TRUTH, Contender, Entry, enter
@@ -31,8 +32,8 @@ from .evaluation.making import Maker, Recognisers
 from .evaluation.pairs import Pair, read_pairs, shuffled_pairs, write_pairs
 from .evaluation.report import Findings, warning, write_report
 from .evaluation.strips import write_strips
-from .evaluation.summary import RESAMPLES, Cell, cells
-from .evaluation.tables import Table, quality_tables, speed_tables
+from .evaluation.summary import RESAMPLES, Cell, cells, differences
+from .evaluation.tables import Table, difference_table, quality_tables, speed_tables
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,8 @@ class Evaluation:
 
     @property
     def making(self) -> dict[str, Any]:
-        """What every video depends on beside pair and system."""
-        return {
-            "precision": self.precision,
-            "detector": [self.detector.name, self.detector.threshold],
-            "recognisers": [one.id for one in self.recognisers.known],
-        }
+        """What every video depends on beside pair and system; a system's weights say which recogniser is theirs."""
+        return {"precision": self.precision, "detector": [self.detector.name, self.detector.threshold]}
 
     def items(self, entry: Entry) -> list[Item]:
         """One a pair."""
@@ -78,6 +75,24 @@ class Evaluation:
     def maker(self, entry: Entry) -> Maker:
         """A system, loaded."""
         return Maker(entry, entry.load(self.device, self.precision), self.detector, self.recognisers)
+
+    def check(self) -> None:
+        """Load every system once: what cannot be used is told now, and not after hours.
+
+        Raises:
+            ValueError: says which system, and why.
+        """
+        for entry in (entry for entry in self.entries if not entry.contender.is_truth):
+            try:
+                system = entry.load(self.device, self.precision)
+                if entry.contender.upstream:
+                    split(system)
+                if system.takes_identity and not entry.contender.keep:
+                    self.recognisers.of(system, entry.stand_in)
+                elif not system.keeps_identity:
+                    system.check_identity(None)
+            except ValueError as error:
+                raise ValueError(f"{entry.name}: {error}") from error
 
     def make_all(self, everything: dict[str, list[Item]]) -> None:
         """Make every video that is not there yet, system after system."""
@@ -125,7 +140,14 @@ def quality(evaluation: Evaluation, judge: Judge) -> tuple[list[Table], list[tup
         notes.append("Likeness is judged by a recogniser that systems were trained with; another is stricter.")
     by_pair = [list(one) for one in zip(*items.values(), strict=True)]
     write_strips(evaluation.folder / "strips", evaluation.pairs, by_pair, evaluation.detector)
-    return quality_tables(found, methods, notes), skipped
+    tables = quality_tables(found, methods, notes)
+    for one in (entry for entry in entries if entry.of_paper == "wavsyncswap"):
+        against = [
+            (entry, differences(items[one.name], items[entry.name], judge)) for entry in entries if entry is not one
+        ]
+        table = difference_table(one, against, notes[:1] if warning(entries) else [])
+        tables += [table] if table else []
+    return tables, skipped
 
 
 def timed(evaluation: Evaluation, seconds: float, repeats: int) -> list[Table]:
@@ -234,6 +256,7 @@ def run(args: argparse.Namespace) -> int:
     detector = load_detector(args.detector, args.device)
     recognisers = Recognisers.load(args.recognisers, weights, args.device)
     evaluation = Evaluation(args.output, pairs, entries, detector, recognisers, args.device, args.precision)
+    evaluation.check()
     tables: list[Table] = []
     skipped: Sequence[tuple[str, str, str, str]] = ()
     settings: dict[str, Any] = {"pairs": len(pairs), **evaluation.making}

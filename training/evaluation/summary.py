@@ -90,6 +90,38 @@ def _mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return interval(len(values), lambda rows: float(values[rows].mean()))
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One system's number less another's, of the videos that both have.
+
+    Attributes:
+        cell: mean over videos, with interval.
+        wins: videos on which the one is better; None = the score has no better.
+    """
+
+    cell: Cell
+    wins: int | None
+
+
+def differences(one: Sequence[Item], other: Sequence[Item], judge: Judge) -> dict[str, Difference]:
+    """By score, what `one` has more than `other`, pair by pair in the same order."""
+    results = [(a.results(judge), b.results(judge)) for a, b in zip(one, other, strict=True)]
+    found = {}
+    for name in judge.names:
+        both = [(a[name].scores, b[name].scores) for a, b in results if name in a and name in b]
+        for score in METRICS[name].scores if both and METRICS[name].level == "clip" else ():
+            values = np.array([(a[score.name], b[score.name]) for a, b in both])
+            values = values[np.isfinite(values).all(1)]
+            if not len(values):
+                continue
+            more = values[:, 0] - values[:, 1]
+            low, high = _mean_interval(more)
+            better = {"lower": -more, "higher": more, "zero": np.abs(values[:, 1]) - np.abs(values[:, 0])}
+            wins = int((better[score.better] > 0).sum()) if score.better else None
+            found[score.name] = Difference(Cell(float(more.mean()), low, high, len(more)), wins)
+    return found
+
+
 def _of_set(name: str, parts: list[Collected], people: NDArray[np.floating]) -> dict[str, Cell]:
     """Numbers of a set of videos.
 

@@ -16,7 +16,7 @@ from models.metrics.rtf import Timing, ratio
 
 from . import paper
 from .contenders import Entry
-from .summary import Cell
+from .summary import Cell, Difference
 
 KNOWN_SCORES = {score.name: score for metric in METRICS.values() for score in metric.scores}
 QUALITY = (
@@ -28,6 +28,7 @@ QUALITY = (
     ),
     ("Beside the paper: steadiness and paste", ("offset", "jitter", "silence_change", "silence_opening", "seam")),
 )
+DIFFERENCES = ("lse_d", "lse_c", "lmd", "lmd_m", "cpbd_96", "to_source", "to_target", "jitter", "seam")
 ARROWS = {"lower": " ↓", "higher": " ↑", "zero": " → 0", "": ""}
 NONE = "-"
 
@@ -121,6 +122,42 @@ def _quality_table(
                 values.append(_value(title, entry, score, cell, given))
         rows.append(row)
     return Table(title, head, rows, notes, values)
+
+
+def difference_table(
+    proposed: Entry, others: Sequence[tuple[Entry, Mapping[str, Difference]]], notes: Sequence[str]
+) -> Table | None:
+    """The proposed system less each other one, video by video; None = they share no number.
+
+    Args:
+        proposed: the one.
+        others: each other system, and the differences by score.
+        notes: what the head has to say.
+    """
+    title = f"{proposed.name} less each other system, video by video"
+    scores = [KNOWN_SCORES[name] for name in DIFFERENCES if any(name in found for _, found in others)]
+    if not scores:
+        return None
+    rows, values = [], []
+    for entry, found in others:
+        row = [label(entry)]
+        for score in scores:
+            one = found.get(score.name)
+            row.append(NONE if one is None else _shown_difference(one, score.digits))
+            if one is not None:
+                value = _value(title, entry, score, one.cell, None)
+                values.append({**value, "score": f"{score.name}_of_{proposed.name}_less", "wins": one.wins})
+        rows.append(row)
+    how = f"In brackets the 95 % interval, then on how many of the videos that both have {proposed.name} is better."
+    head = ["less", *(f"{score.title}{ARROWS[score.better]}" for score in scores)]
+    return Table(title, head, rows, [*notes, how], values)
+
+
+def _shown_difference(one: Difference, digits: int) -> str:
+    cell, text = one.cell, f"{one.cell.value:+.{digits}f}"
+    if np.isfinite(cell.low):
+        text += f" [{cell.low:+.{digits}f}, {cell.high:+.{digits}f}]"
+    return text if one.wins is None else f"{text}, {one.wins} of {cell.videos}"
 
 
 def shown(cell: Cell, digits: int, most: int) -> str:

@@ -115,7 +115,22 @@ def test_speed_alone(clips: Path, weights: Path, tmp_path: Path):
     assert "e2e, over fast" in text
 
 
-def test_a_system_that_cannot_be_is_told_before_any_work(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
-    arguments = ["evaluate", "--data", str(clips), "--output", str(tmp_path / "out"), "--systems", "builtin"]
-    assert main(arguments) == 1
-    assert "A system is ground_truth or NAME=FILE" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        ("builtin", "A system is ground_truth or NAME=FILE"),
+        ("a=builtin@96", "a: @96 is the side of SimSwap's square, and there is no SimSwap here"),
+        ("a=builtin@upstream", "a: wavsyncswap has no other program's way"),
+        ("a=builtin+{weights}/lips.pth", "a: Two files make a cascade if one is Wav2Lip and the other SimSwap"),
+        ("a={weights}/swap.safetensors@keep", "a: SimSwap puts in another identity and there is none"),
+        ("a={weights}/public.pth", "a: This system understands the recogniser 'simswap-arcface'"),
+    ],
+)
+def test_a_system_that_cannot_be_is_told_before_any_work(
+    clips: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str, message: str
+):
+    save_public(weights / "public.pth", random_network("simswap_224", width=1 / 16).state_dict(), "flat")
+    arguments = ["evaluate", "--data", str(clips), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--systems", "small=builtin", system.format(weights=weights)]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "items").exists()

@@ -13,8 +13,8 @@ from models.metrics.results import Collected, Result
 from models.metrics.rtf import Timing
 from training.evaluation.contenders import TRUTH, Contender, Entry, Origin
 from training.evaluation.report import skipped_table, warning, weights_table
-from training.evaluation.summary import Cell, cells, interval
-from training.evaluation.tables import csv_text, quality_tables, shown, speed_tables
+from training.evaluation.summary import Cell, cells, differences, interval
+from training.evaluation.tables import csv_text, difference_table, quality_tables, shown, speed_tables
 
 
 def entry(name: str, network: str = "wavsyncswap", what: str = "weights", **options) -> Entry:
@@ -67,6 +67,19 @@ def test_retrieval_draws_whose_videos_are_asked():
     assert found["id_videos"].value == pytest.approx(100 * 2 / 3)
     assert found["id_videos"].low == 0
     assert found["id_videos"].high == 100
+
+
+def test_differences_are_video_by_video():
+    one = [StubItem({"cpbd_96": value, "cpbd_256": np.nan}) for value in (0.5, 0.2, 0.9)]
+    other = [StubItem({"cpbd_96": value, "cpbd_256": 0.1}) for value in (0.1, 0.3)] + [StubItem({})]
+    found = differences(one, other, SimpleNamespace(names=("cpbd",)))  # type: ignore[arg-type]
+    assert list(found) == ["cpbd_96"]
+    assert found["cpbd_96"].cell.value == pytest.approx(0.15)
+    assert (found["cpbd_96"].cell.videos, found["cpbd_96"].wins) == (2, 1)
+    table = difference_table(entry("ours"), [(entry("w", "wav2lip"), found), (entry("x"), {})], ["Stand-ins."])
+    assert table is not None
+    assert list(table.rows) == [["w", "+0.150 [-0.100, +0.400], 1 of 2"], ["x", "-"]]
+    assert difference_table(entry("ours"), [(entry("x"), {})], []) is None
 
 
 def test_numbers_as_shown():
