@@ -13,7 +13,7 @@ import torch
 
 from models.checkpoints import bundled_path, identify, load_weights, peek, sha256_file, tensors_sha256
 from models.generator import BUILTIN, FaceGenerator, load_generator
-from models.layouts import recognise
+from models.layouts import network_of, recognise
 from models.systems import Cascade, SimSwapSystem
 from models.torch_files import read_contents
 
@@ -206,7 +206,8 @@ def origin_of(given: str, folder: Path) -> Origin:
     steps = metadata.get("steps", metadata.get("step"))
     what = f"trained with this project, {steps:,} steps" if isinstance(steps, int) else "trained with this project"
     if not network:  # a run's own checkpoint: its weights have to be taken out
-        path, network = _exported(path, digest, folder), "wavsyncswap"
+        path = _exported(path, digest, folder)
+        network = network_of(path)
     return Origin(given, path, digest, what, network)
 
 
@@ -216,12 +217,9 @@ def described(path: Path) -> tuple[str, dict[str, object]]:
     Raises:
         ValueError: missing, damaged, or weights that are known to no loader.
     """
-    plain: dict[str, object] = {}
-    if path.is_file() and path.suffix.lower() != ".safetensors":
-        tree = read_contents(path).tree
-        plain = {str(k): v for k, v in tree.items()} if isinstance(tree, dict) else {}
-        if "average" in plain and "recipe" in plain:
-            return "", plain
+    plain = _around(path)
+    if "average" in plain and "recipe" in plain:
+        return "", plain
     shapes, metadata = peek(path)
     layout = recognise(shapes)
     network = str(metadata.get("network") or (layout.network if layout else ""))
@@ -230,6 +228,15 @@ def described(path: Path) -> tuple[str, dict[str, object]]:
             f"{path.name} holds weights of no known network. Name a generator of this project, Wav2Lip's or SimSwap's."
         )
     return network, {**plain, **metadata}
+
+
+def _around(path: Path) -> dict[str, object]:
+    """Entries of a PyTorch file's dictionary; none for any other file, about which `peek` says more."""
+    try:
+        tree = read_contents(path).tree
+    except (ValueError, OSError):
+        return {}
+    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 
 def _exported(checkpoint: Path, digest: str, folder: Path) -> Path:
