@@ -10,14 +10,16 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .audio import MEL_COLUMNS_PER_SECOND, MEL_SILENCE, WINDOW_COLUMNS
+from .audio import MEL_COLUMNS_PER_SECOND, MEL_SILENCE, WINDOW_COLUMNS, load_mel
 from .faces import BUILTIN, Detection, Detector
+from .generator import FaceGenerator
 from .geometry import GEOMETRY_ID, Matrices, crop_matrices, invert, pixel_matrix
 from .identity import FaceEmbedding, Recogniser
 from .layouts import SIMSWAP_FFHQ, SIMSWAP_FIVE, SIMSWAP_RECOGNISER
@@ -26,7 +28,9 @@ from .networks.wav2lip import SIDE as WAV2LIP_SIDE
 from .networks.wavsyncswap import mask_lower_half
 from .regions import FACE_BOX
 from .simswap_identity import CROP, cut, ffhq_matrices, pose_matrices
-from .systems import SimSwapSystem, Wav2LipSystem, in_order, typed
+from .systems import Cascade, SimSwapSystem, Wav2LipSystem, in_order, typed
+from .video import FrameSource
+from .video_writer import VideoWriter
 
 Frames = NDArray[np.uint8]  # [N, H, W, 3] RGB
 PADS = (0, 10, 0, 0)  # px above, below, left, right of the detected box
@@ -269,6 +273,74 @@ def paste_swapped(frame: Frames, made: NDArray[np.float32], matrix: Matrices, sc
     placed = cv2.warpAffine(made, back, size) * 255.0
     mixed: Frames = (mask * placed + (1 - mask) * frame).clip(0, 255).astype(np.uint8)  # rounded down
     return mixed
+
+
+def talking_swap_upstream(
+    source: FrameSource,
+    audio: tuple[NDArray[np.float32], int] | None,
+    embedding: FaceEmbedding | None,
+    output: Path,
+    *,
+    system: FaceGenerator,
+    detector: Detector,
+    scaled: bool = False,
+) -> int:
+    """The whole job as the original programs do it, one after the other: file to file, every frame in memory.
+
+    Wav2Lip's program ends the video with the last whole mel window, three frames before the sound, and cuts the clip
+    there before it averages boxes. Between the programs frames are handed on as they are; the originals write and read
+    a lossy file there.
+
+    Args:
+        source: target video.
+        audio: float32 [C, T] and rate. None for SimSwap alone, whose result then has no sound.
+        embedding: of `simswap_identity`; None for Wav2Lip alone.
+        output: mp4 to write.
+        system: a loaded Wav2Lip, SimSwap or cascade.
+        detector: face detector.
+        scaled: see `simswap_frames`.
+
+    Returns:
+        Frames written.
+
+    Raises:
+        ValueError: another system, no sound for Wav2Lip, or what its steps do not accept.
+    """
+    system.check_identity(embedding)
+    talk, swap = split(system)
+    info = source.info
+    frames = source.read(0, info.frames)
+    if talk:
+        if audio is None:
+            raise ValueError("Wav2Lip's own way needs speech. Give a sound, or a video that has one.")
+        windows = wav2lip_windows(load_mel(*audio).values.T, info.fps)
+        frames = frames[: len(windows)]
+        boxes = wav2lip_boxes(detected_boxes(frames, detector), info.width, info.height)
+        frames = wav2lip_frames(frames, windows, boxes, talk)
+    if swap:
+        assert embedding is not None  # `check_identity` came first
+        frames = simswap_frames(frames, detector, embedding, swap, scaled)
+    with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
+        writer.write(frames)
+    return len(frames)
+
+
+def split(system: FaceGenerator) -> tuple[Wav2LipSystem | None, SimSwapSystem | None]:
+    """The two programs' parts of a system.
+
+    Raises:
+        ValueError: neither Wav2Lip nor SimSwap is in it.
+    """
+    if isinstance(system, Cascade):
+        return system.talk, system.swap
+    if isinstance(system, Wav2LipSystem):
+        return system, None
+    if isinstance(system, SimSwapSystem):
+        return None, system
+    raise ValueError(
+        f"{system.metadata.get('network')} has no other program's way with whole frames: only Wav2Lip, SimSwap and the "
+        "cascade of both have one."
+    )
 
 
 def _pictures(faces: Frames, device: torch.device) -> Tensor:

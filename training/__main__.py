@@ -17,6 +17,7 @@ COMMANDS = {
     "syncnet": "train the lip-sync expert, or go on training it",
     "judge": "measure a generator on the validation clips",
     "score": "measure one finished video: sync, identity, sharpness and more",
+    "evaluate": "compare systems on a test set: the paper's three tables",
     "benchmark": "training samples a second by recipe and precision",
     "export": "turn a training checkpoint into weights that the nodes load",
     "import": "turn a public checkpoint into safetensors that say what they are",

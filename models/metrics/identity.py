@@ -95,16 +95,26 @@ def source_embedding(video: FrameSource, detector: Detector, recogniser: Recogni
 
 
 def collect(subject: Subject) -> Collected:
-    """Embeddings of ten frames of the result, and of the source it should show."""
+    """Embeddings of ten frames of the result, and of the source it should show; none where no face is found."""
     recogniser, source = subject.tools.recogniser, subject.source
     assert recogniser is not None and source is not None
     check_embedding(source, recogniser.id)
     vectors = [np.empty((0, recogniser.dim), np.float32)]
-    for row in spaced(subject.track.present):
+    for row in spaced(_present(subject)):
         frame = subject.video.read(int(row), int(row) + 1)
         vectors.append(recogniser.embed_frames(frame, subject.track.landmarks[row][None]))
     arrays = {"vectors": np.concatenate(vectors), "source": source.vector[None]}
     return Collected(arrays, f"recogniser {recogniser.id}")
+
+
+def _present(subject: Subject) -> NDArray[np.bool_]:
+    """Frames of the result with a face, bool [N]. A result that shows none is a result, a missed one."""
+    if subject.reference is not None:
+        assert subject.place  # a target without a face is an error
+    try:
+        return subject.track.present
+    except ValueError:
+        return np.zeros(subject.frames, np.bool_)
 
 
 def combine(collected: Sequence[Collected], others: NDArray[np.floating] | None = None) -> Result:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 REPEATS = 20
@@ -76,19 +76,46 @@ def measure(
     """
     if duration <= 0 or repeats < 1 or not systems:
         raise ValueError(f"Nothing to time: {len(systems)} systems, {repeats} runs of a video of {duration:g} s.")
+    done = list(rounds(systems, range(repeats), warm_up=warm_up, synchronise=synchronise, clock=clock))
+    return timings(done, duration, what)
+
+
+def rounds(
+    systems: Mapping[str, Callable[[], object]],
+    numbers: Sequence[int],
+    *,
+    warm_up: int = 1,
+    synchronise: Callable[[], object] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[dict[str, float]]:
+    """The rounds of these numbers, seconds by system; even ones run forwards, odd ones backwards.
+
+    What a caller keeps of them lets it go on later with the numbers that are missing. Arguments as of `measure`.
+    """
     wait = synchronise or (lambda: None)
-    for _ in range(warm_up):
+    for _ in range(warm_up if numbers else 0):
         for run in systems.values():
             run()
-    times: dict[str, list[float]] = {name: [] for name in systems}
-    for repeat in range(repeats):
-        for name in list(systems)[:: 1 if repeat % 2 == 0 else -1]:
+    for number in numbers:
+        seconds: dict[str, float] = {}
+        for name in list(systems)[:: 1 if number % 2 == 0 else -1]:
             wait()
             begun = clock()
             systems[name]()
             wait()
-            times[name].append(clock() - begun)
-    return [Timing(name, what, tuple(seconds), duration) for name, seconds in times.items()]
+            seconds[name] = clock() - begun
+        yield seconds
+
+
+def timings(done: Sequence[Mapping[str, float]], duration: float, what: str) -> list[Timing]:
+    """Rounds as one `Timing` a system, in the order of the first round.
+
+    Raises:
+        ValueError: no rounds, or rounds of different systems.
+    """
+    if not done or any(set(one) != set(done[0]) for one in done):
+        raise ValueError("Timings need at least one round, and every round the same systems.")
+    return [Timing(name, what, tuple(one[name] for one in done), duration) for name in done[0]]
 
 
 def ratio(slower: Timing, faster: Timing) -> tuple[float, float]:

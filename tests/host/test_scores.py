@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -176,3 +177,23 @@ def test_identity_score_explains(host: Host) -> None:
         "inputs": {"image": ["2", 0], "upscale_method": "area", "width": 200, "height": 200, "crop": "disabled"},
     }
     assert "360x360 px, its reference 200x200" in host.fail(graph)
+
+
+def test_comparison_with_its_sync_scores_switched_on(host: Host, expert: Path) -> None:
+    graph = graphs.load("compare_systems", muted=True)
+    for node in graph.values():
+        if node["class_type"] == "WSS_SyncScore":
+            node["inputs"]["min_frames"] = 16  # the tests' clip has a second
+    result = host.run(graph, timeout=600)
+    for kind in ("WSS_SyncScore", "WSS_IdentityScore"):
+        plots = graphs.all_outputs(graph, result, kind)
+        assert len(plots) == 2
+        assert all(host.saved(plot["images"][0]).is_file() for plot in plots)
+    a, b = (
+        float(re.search(r"source: mean (-?[\d.]+)", one["text"][0])[1])  # type: ignore[index]
+        for one in graphs.all_outputs(graph, result, "PreviewAny")
+    )
+    assert a > b + 0.05  # A was given the source's face
+    (saved,) = graphs.outputs(graph, result, "SaveVideo")["images"]
+    with VideoFile(host.saved(saved)) as video, VideoFile(host.base / "input" / "demo_target.mp4") as target:
+        assert video.info.width == 3 * target.info.width + 2 * 8

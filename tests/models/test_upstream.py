@@ -11,14 +11,16 @@ import pytest
 import torch
 
 from models import geometry, upstream
+from models.audio import load_mel
 from models.faces import Detection
 from models.geometry import CROP_TEMPLATE
 from models.layouts import SIMSWAP_FFHQ, SIMSWAP_FIVE, SIMSWAP_RECOGNISER, recognise, shapes_of
 from models.regions import FACE_BOX
 from models.simswap_identity import SimSwapRecogniser, ffhq_matrices, pose_matrices
-from models.systems import SYSTEMS
+from models.systems import SYSTEMS, Cascade
+from models.video import FrameArray, VideoFile
 from tests.models.public_files import random_network
-from tests.models.swapping import DiscDetector, clip, embedding
+from tests.models.swapping import DiscDetector, clip, embedding, generator, speech
 
 SOURCE = embedding(SIMSWAP_RECOGNISER)
 MEL = torch.randn(80, 801, generator=torch.Generator().manual_seed(0))
@@ -270,3 +272,37 @@ def test_alignment_follows_the_weights(simswap):
     matrix = upstream.simswap_matrices(own, points)[0]
     placed = points[0] @ matrix[:, :2].T + matrix[:, 2]
     np.testing.assert_allclose(placed, CROP_TEMPLATE * 96 - 0.5, atol=1e-3)
+
+
+# --- file to file -----------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_job_file_to_file(wav2lip, simswap, tmp_path):
+    """Steps one after the other; the video ends with the last whole window."""
+    sound = speech(1.0)
+    frames = clip(25)
+    windows = upstream.wav2lip_windows(load_mel(*sound).values.T, Fraction(25))
+    assert len(windows) == 22
+    boxes = upstream.wav2lip_boxes(upstream.detected_boxes(frames[:22], DiscDetector()), 160, 120)
+    talking = upstream.wav2lip_frames(frames[:22], windows, boxes, wav2lip)
+    small = replace(simswap, side=64)
+    both = Cascade(torch.nn.ModuleList([wav2lip.network, small.network]), small.recogniser, 0, {}, wav2lip, small)
+    for system, source, expected in (
+        (wav2lip, None, talking),
+        (both, SOURCE, upstream.simswap_frames(talking, DiscDetector(), SOURCE, small)),
+        (small, SOURCE, upstream.simswap_frames(frames, DiscDetector(), SOURCE, small)),
+    ):
+        out = tmp_path / "made.mp4"
+        count = upstream.talking_swap_upstream(
+            FrameArray(frames, Fraction(25)), sound, source, out, system=system, detector=DiscDetector()
+        )
+        assert count == len(expected)
+        with VideoFile(out) as video:
+            assert video.info.frames == count
+            difference = np.abs(video.read(0, count).astype(int) - expected)
+        assert difference.mean() < 6  # what the coder loses
+    silent = {"system": wav2lip, "detector": DiscDetector()}
+    with pytest.raises(ValueError, match="needs speech"):
+        upstream.talking_swap_upstream(FrameArray(frames, Fraction(25)), None, None, tmp_path / "x.mp4", **silent)
+    with pytest.raises(ValueError, match="no other program's way"):
+        upstream.split(generator())

@@ -1,4 +1,4 @@
-"""Make example_workflows/ from the API graphs that the host tests run: `python -m tests.page.build_workflows`.
+"""Make example_workflows/ from the API graphs that the host tests run: `python -m tests.page.build_workflows [NAME]`.
 
 The page itself lays out and serialises each graph, so the files are what a user's Save would write; the thumbnail is a
 picture of the canvas before any run.
@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from tests.host import graphs
 from tests.host.comfy import ROOT, running
 from tests.host.media import fill_input_folder
 from tests.page.browser import Page, opened
 
 TARGET = ROOT / "example_workflows"
-GRAPHS = ROOT / "tests" / "host" / "api"
-
+MUTE = """ids => { for (const node of ids.map(id => app.graph.getNodeById(id))) {
+    node.mode = LiteGraph.NEVER;
+    node.flags.collapsed = true;
+} }"""
 
 # Columns by longest path from a source, nodes stacked in order of their ids; players and pictures get room.
 LAYOUT = """() => {
@@ -35,8 +39,13 @@ LAYOUT = """() => {
         const column = depth[node.id], size = node.computeSize();
         node.setSize([320, Math.max(size[1], media[node.type] ?? 0)]);
         node.pos = [60 + 400 * column, next[column] ?? 60];
-        next[column] = node.pos[1] + node.size[1] + 70;
+        next[column] = node.pos[1] + (node.flags.collapsed ? 0 : node.size[1]) + 70;
     }
+    app.graph.setDirtyCanvas(true, true);
+}"""
+# The page fits collapsed nodes at their full size: the first row, at y = 60, must still stand below the bar.
+BELOW_BAR = """() => { const ds = app.canvas.ds;
+    ds.offset[1] = Math.max(ds.offset[1], 150 / ds.scale - 60);
     app.graph.setDirtyCanvas(true, true);
 }"""
 QUIET = {
@@ -49,9 +58,12 @@ QUIET = {
 def build(page: Page, name: str, graph: dict[str, Any]) -> None:
     """One workflow and its thumbnail."""
     page.load_api(graph, name)
+    page.page.evaluate(MUTE, [int(number) for number, node in graph.items() if graphs.is_muted(node)])
     page.page.wait_for_timeout(1500)  # pictures arrive
     page.page.evaluate(LAYOUT)
     page.fit()
+    page.page.evaluate(BELOW_BAR)
+    page.page.wait_for_timeout(300)
     workflow = page.workflow()
     workflow["extra"] = {"ds": workflow.get("extra", {}).get("ds", {})}
     (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
@@ -60,15 +72,15 @@ def build(page: Page, name: str, graph: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """All of them."""
+    """Those that are named, or all of them."""
     TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "host") as host:
         fill_input_folder(host.base / "input", real=False)
-        for path in sorted(GRAPHS.glob("*.json")):
+        for name in sys.argv[1:] or graphs.NAMES:
             with opened(host.url) as page:  # a fresh page each: previews belong to node numbers
                 for key, value in QUIET.items():
                     page.page.evaluate("([k, v]) => app.extensionManager.setting.set(k, v)", [key, value])
-                build(page, path.stem, json.loads(path.read_text()))
+                build(page, name, graphs.load(name, muted=True))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,17 @@ def test_gallery_entry_needs_a_face(parts):
         source_embedding(FrameArray(np.zeros((3, 50, 50, 3), np.uint8), FPS), parts[2].detector, parts[2].recogniser)
 
 
+def test_a_result_without_any_face_is_collected_as_missed(parts):
+    target, source, tools = parts
+    who = source_embedding(FrameArray(source, FPS), tools.detector, tools.recogniser)
+    none, given = FrameArray(np.zeros_like(target), FPS), FrameArray(target, FPS)
+    collected = metric("id_retrieve").collect(Subject(none, tools, reference=given, source=who))
+    assert len(collected.arrays["vectors"]) == 0
+    assert combine([collected]).scores["id_videos"] == 0
+    with pytest.raises(ValueError, match="No face"):
+        metric("id_retrieve").collect(Subject(given, tools, reference=none, source=who))
+
+
 def test_ten_frames_evenly_spaced():
     present = np.ones(100, bool)
     present[:10] = False

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from models.metrics.rtf import Timing, measure, ratio
+from models.metrics.rtf import Timing, measure, ratio, rounds, timings
 
 
 class Clock:
@@ -70,3 +70,15 @@ def test_refusals():
     with pytest.raises(ValueError, match="not timed together"):
         ratio(Timing("a", "net", (1, 2), 1), Timing("b", "e2e", (1, 2), 1))
     assert Timing("a", "net", (2.0,), 1).deviation == 0
+
+
+def test_rounds_can_go_on_later():
+    clock = Clock()
+    systems = {name: clock.work(name, *[1.0] * 9) for name in "ab"}
+    first = list(rounds(systems, range(2), clock=clock))
+    second = list(rounds(systems, range(2, 3), clock=clock))
+    assert "".join(clock.log) == "ab" + "ab" + "ba" + "ab" + "ab"  # a warm-up each time
+    assert [timing.seconds for timing in timings([*first, *second], 1, "net")] == [(1, 1, 1)] * 2
+    assert list(rounds(systems, range(3, 3), clock=clock)) == []
+    with pytest.raises(ValueError, match="the same systems"):
+        timings([{"a": 1.0}, {"b": 1.0}], 1, "net")

@@ -1,0 +1,1 @@
+"""What `python -m training evaluate` is made of: pairs, contenders, judging, timing, tables, pictures."""
