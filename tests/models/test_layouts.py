@@ -21,7 +21,8 @@ CASES = [
     ("iresnet18", {"width": 0.25, "dim": 128}),
     ("iresnet100", {"width": 1.0, "dim": 512}),
     ("wav2lip_disc_qual", {}),
-    ("syncnet_expert", {}),
+    ("syncnet_expert", {"width": 1.0}),
+    ("syncnet_expert", {"width": 0.5}),
     ("syncnet_v2", {}),
 ]
 

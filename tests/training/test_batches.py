@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -215,3 +217,18 @@ def test_data_without_silence_is_told_once_and_changes_nothing(clip_set, bank, c
     assert torch.equal(draw(1, 8, 2, silent=0.5).truth, draw(1, 8, 2).truth)
     draw(2, 8, 2, silent=0.5)
     assert caplog.text.count("schedule.silent has no effect") == 1
+
+
+def test_altered_sounds_are_heard_by_single_rows_and_change_nothing_else(clip_set, bank):
+    random = np.random.default_rng(0)
+    data = replace(clip_set, windows=random.uniform(-3, 3, clip_set.windows.shape).astype(np.float32))
+    draw = Batches(data, data.clips, bank, 96, seed=0)
+    plain, altered = (draw(3, 22, 8, 6, windows=1, altered=share) for share in (0.0, 1.0))
+    rows = window_rows(22, 8, 6, 1).ravel()
+    single = np.setdiff1d(np.arange(22), rows)
+    assert torch.equal(altered.mel[rows], plain.mel[rows])
+    assert (altered.mel[single] != plain.mel[single]).flatten(1).any(1).all()
+    for name in ("crops", "truth", "source", "to_arcface"):
+        assert torch.equal(getattr(altered, name), getattr(plain, name))
+    half = draw(3, 22, 8, 6, part=(1, 2), altered=1.0)
+    assert torch.equal(half.mel, draw(3, 22, 8, 6, altered=1.0).part(1, 2).mel)

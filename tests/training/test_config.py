@@ -47,7 +47,7 @@ def test_changes_reach_their_place_with_their_type():
         ("schedule.gan_start=5000", "gan_start lies between 0 and schedule.steps"),
         ("optim.precision=fp8", "optim.precision is bf16 or fp32"),
         ("schedule.windows=3", "has 5 rows for each of schedule.windows"),
-        ("schedule.silent=1.5", "schedule.silent lies between 0 and 1"),
+        ("schedule.silent=1.5", "schedule.silent and altered lie between 0 and 1"),
         ("loss.sync=1", "loss.sync goes with loss.expert, schedule.windows"),
         ("loss.l1=-1", "loss weights and gates are not negative"),
     ],
