@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
 LARGE_MAP = 1024  # pixels from which torch's own kernel for normalised and modulated maps is the fastest on a CPU
 
 
