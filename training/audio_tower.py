@@ -69,7 +69,9 @@ def opening_correlation(tower: nn.Module, head: nn.Module, data: ClipSet, clips:
     return float(mean[0]), float(mean[1])
 
 
-def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn.Module, dict[str, float]]:
+def pretrain(
+    data: ClipSet, steps: int, width: float, seed: int = 0, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, dict[str, float]]:
     """Train an audio tower against the measured mouths of the training clips.
 
     Args:
@@ -77,14 +79,15 @@ def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn
         steps: optimiser steps at batch 128.
         width: channel factor of the tower (0.5 = generator "small").
         seed: seed of weights and order.
+        device: where to train.
 
     Returns:
-        The tower in eval mode, and its correlations on the val clips.
+        The tower in eval mode on the CPU, and its correlations on the val clips.
     """
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     tower, head = audio_tower(width), nn.Linear(512, 14)
-    model = nn.Sequential(tower, nn.Flatten(), nn.Dropout(0.2), head)
+    model = nn.Sequential(tower, nn.Flatten(), nn.Dropout(0.2), head).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
     clips = data.of("train", generated=True)
@@ -94,9 +97,9 @@ def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn
     started = time.monotonic()
     for step in range(steps):
         picked = torch.from_numpy(rows[torch.multinomial(weights, 128, replacement=True, generator=random).numpy()])
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(augment_mel(windows[picked][:, None], random))
-        loss = nn.functional.smooth_l1_loss(predicted.float(), mouth[picked])
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            predicted = model(augment_mel(windows[picked][:, None], random).to(device))
+        loss = nn.functional.smooth_l1_loss(predicted.float(), mouth[picked].to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -105,7 +108,7 @@ def pretrain(data: ClipSet, steps: int, width: float, seed: int = 0) -> tuple[nn
         if step % 100 == 0:
             log.info("audio tower step %d loss %.3f, %.0f s", step, loss.item(), time.monotonic() - started)
     model.load_state_dict(average.module.state_dict())
-    model.eval()
+    model.cpu().eval()
     everything, opening = opening_correlation(tower, head, data, data.of("val"))
     log.info("audio tower on val: mean correlation %.3f, lip opening %.3f", everything, opening)
     return tower, {"mouth_correlation_val": everything, "opening_correlation_val": opening}

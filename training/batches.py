@@ -24,8 +24,10 @@ from models.networks.syncnet import FRAMES
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import DISTANCE, pose_thumbnail
 
+from .audio_tower import augment_mel
 from .clips import MARGIN, Clip, ClipSet
 from .config import ScheduleConfig
+from .shelf import Shelf
 from .silence import resting_frames
 
 log = logging.getLogger(__name__)
@@ -145,7 +147,7 @@ def jitter_matrix(random: np.random.Generator) -> np.ndarray:
     return np.array([[flip * cos, -sin, x], [flip * sin, cos, y], [0, 0, 1]])
 
 
-def sample(pictures: np.ndarray, matrices: np.ndarray, px: int) -> Tensor:
+def sample(pictures: np.ndarray | Tensor, matrices: np.ndarray, px: int) -> Tensor:
     """Cut crops out of stored ones.
 
     Args:
@@ -154,10 +156,10 @@ def sample(pictures: np.ndarray, matrices: np.ndarray, px: int) -> Tensor:
         px: side of the result.
 
     Returns:
-        float32 [B, 3, px, px] in [0, 1].
+        float32 [B, 3, px, px] in [0, 1], where the pictures are.
     """
-    theta = torch.from_numpy(matrices[:, :2] / (1 + 2 * MARGIN)).float()
-    stored = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    stored = torch.as_tensor(pictures).permute(0, 3, 1, 2).float() / 255
+    theta = torch.from_numpy(matrices[:, :2] / (1 + 2 * MARGIN)).float().to(stored.device)
     grid = torch.nn.functional.affine_grid(theta, [len(stored), 3, px, px], align_corners=False)
     return torch.nn.functional.grid_sample(stored, grid, padding_mode="border", align_corners=False)
 
@@ -179,14 +181,33 @@ def colour_change(random: np.random.Generator, batch: int) -> tuple[Tensor, Tens
 
 def recolour(pictures: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     """[B, 3, S, S] with its colours changed by matrices [B, 3, 3] and shifts [B, 1, 1, 1], clamped to [0, 1]."""
+    matrix, shift = matrix.to(pictures.device), shift.to(pictures.device)
     return (torch.einsum("bij,bjhw->bihw", matrix, pictures) + shift).clamp(0, 1)
 
 
 class Batches:
-    """Draws training batches from clips and a bank of source identities."""
+    """Draws training batches from clips and a bank of source identities.
 
-    def __init__(self, data: ClipSet, clips: list[Clip], bank: SourceBank, px: int, seed: int) -> None:
+    Args:
+        data: prepared clips.
+        clips: those of them to draw from.
+        bank: identities.
+        px: side of the crops.
+        seed: of everything that is random.
+        device: where pictures are cut and batches are.
+    """
+
+    def __init__(
+        self,
+        data: ClipSet,
+        clips: list[Clip],
+        bank: SourceBank,
+        px: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.data, self.clips, self.bank, self.px, self.seed = data, clips, bank, px, seed
+        self.shelf = Shelf(data.crops, torch.device(device))
         weight = np.sqrt([clip.frames for clip in clips])  # long clips matter more, but one person must not own the net
         self.weight = weight / weight.sum()
         self.poses = pose_thumbnails(data)
@@ -198,7 +219,7 @@ class Batches:
         rows = np.array([clip.start + random.integers(clip.frames) for clip in picks])
         colours = colour_change(random, size)
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])
-        return recolour(sample(self.data.crops[rows], jitter, self.px), *colours), rows
+        return recolour(sample(self.shelf.rows(rows), jitter, self.px), *colours), rows
 
     def _reference_rows(self, clip: Clip, frame: int, random: np.random.Generator) -> np.ndarray:
         """Frames far enough from `frame`: of 1, 4, 16 or 64 random ones the quarter nearest in pose.
@@ -254,9 +275,16 @@ class Batches:
             source[row] = draw(clip.identity, random) if first == row else source[first]
         return target, reference, source
 
+    def _altered(self, mel: Tensor, single: np.ndarray, share: float, step: int) -> Tensor:
+        """Mel windows [B, 1, 80, 16] with about `share` of the rows `single` changed as the audio tower heard them."""
+        random = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, step, 2]).integers(2**32)))
+        rows = torch.from_numpy(single)[torch.rand(len(single), generator=random) < share]
+        return mel.index_copy(0, rows, augment_mel(mel[rows], random))
+
     def of(self, step: int, schedule: ScheduleConfig, part: tuple[int, int] = (0, 1)) -> Batch:
         """The batch of a step of a run."""
-        return self(step, schedule.batch, schedule.swapped, schedule.kept, part, schedule.windows, schedule.silent)
+        counts = schedule.batch, schedule.swapped, schedule.kept
+        return self(step, *counts, part, schedule.windows, schedule.silent, schedule.altered)
 
     def __call__(
         self,
@@ -267,6 +295,7 @@ class Batches:
         part: tuple[int, int] = (0, 1),
         windows: int = 0,
         silent: float = 0.0,
+        altered: float = 0.0,
     ) -> Batch:
         """The batch of a step.
 
@@ -280,6 +309,7 @@ class Batches:
                 shift and colour; each has its own reference.
             silent: share of the single rows in which nobody speaks, lips closed; 0 where the clips have no such frames.
                 Half of them hear digital silence, the others part of what was recorded, as behind the nodes' gate.
+            altered: share of the single rows whose sound is louder or softer, a little higher or lower, or lacks bands.
         """
         random = np.random.default_rng([self.seed, step])
         hush = np.random.default_rng([self.seed, step, 1])  # of its own: without silence batches stay what they are
@@ -292,19 +322,21 @@ class Batches:
         target, reference, source = self._rows(swapped, lead, resting, random)
         jitter = np.stack([jitter_matrix(random) for _ in range(size)])[lead]
         colours = [change[lead] for change in colour_change(random, size)]
+        mel = torch.from_numpy(quietened(self.data.windows[target], loud))[:, None]
+        if altered:
+            mel = self._altered(mel, np.setdiff1d(np.arange(size), rows), altered, step)
         own = slice(part[0], None, part[1])
-        target, reference, source, jitter, loud = target[own], reference[own], source[own], jitter[own], loud[own]
+        target, reference, source, jitter, mel = target[own], reference[own], source[own], jitter[own], mel[own]
         colours = [change[own] for change in colours]
-        truth = recolour(sample(self.data.crops[target], jitter, self.px), *colours)
-        shown = [self.data.crops[rows].mean(0).round().astype(np.uint8) for rows in reference]
-        other = recolour(sample(np.stack(shown), jitter, self.px), *colours)
+        truth = recolour(sample(self.shelf.rows(target), jitter, self.px), *colours)
+        other = recolour(sample(self.shelf.means(reference), jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
         crops = torch.cat([mask_lower_half(truth), other], 1)
-        mel = torch.from_numpy(quietened(self.data.windows[target], loud))[:, None]
         second = None if self.bank.second is None else self.bank.second[source]
         vectors, kept = self.bank.vectors[source], len(range(part[0], kept, part[1]))
         counts = {"kept": kept, "swapped": swapped // part[1], "windows": windows // part[1]}
-        return Batch(crops, mel, truth, vectors, to_arcface=to_arcface, second=second, dealt=part, **counts)
+        batch = Batch(crops, mel, truth, vectors, to_arcface=to_arcface, second=second, dealt=part, **counts)
+        return batch.to(self.shelf.device)
 
 
 def quietened(windows: np.ndarray, loud: np.ndarray) -> np.ndarray:

@@ -51,6 +51,7 @@ class ScheduleConfig:
     sample_every: int = 1000  # pictures and a short video of held-out people; 0 = none
     windows: int = 0  # windows of 5 consecutive frames in each kind of rows (kept, own, swapped), for the sync loss
     silent: float = 0.0  # share of the single rows in which nobody speaks, lips closed
+    altered: float = 0.0  # share of the single rows whose sound is changed: voices that are not in the data
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ class Recipe:
             "every kind of rows of a batch has 5 rows for each of schedule.windows": 0 <= schedule.windows <= min(
                 (rows for rows in (schedule.swapped, schedule.kept, own) if rows > 0), default=0
             ) // 5,
-            "schedule.silent lies between 0 and 1": 0 <= schedule.silent <= 1,
+            "schedule.silent and altered lie between 0 and 1": all(
+                0 <= share <= 1 for share in (schedule.silent, schedule.altered)
+            ),
             "optim.lr and discriminator_lr lie above 0 and below 1": all(
                 0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
             ),

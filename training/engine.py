@@ -55,6 +55,8 @@ class Engine:
         self.fabric.launch()
         self.index, self.count = self.fabric.global_rank, self.fabric.world_size
         self.device: torch.device = self.fabric.device
+        if kind == "cuda":
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
 
     @property
     def first(self) -> bool:
@@ -66,6 +68,8 @@ class Engine:
 
         With several processes nothing is compiled: every batch norm asks the others, which breaks the graph.
         """
+        if self.device.type == "cuda":  # the layout that tensor cores work in
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.count > 1:
             return self.fabric.setup_module(with_global_statistics(module))
         return self.fabric.setup_module(torch.compile(module) if compiled else module)

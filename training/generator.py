@@ -101,9 +101,9 @@ def train(
     recogniser, second = load_recogniser("builtin"), second_recogniser(folder)
     bank = source_bank(data, folder / "faces", recogniser, second)
     schedule, px = recipe.schedule, recipe.model.px
-    batches = Batches(data, data.of("train", generated=True), bank, px, schedule.seed)
+    batches = Batches(data, data.of("train", generated=True), bank, px, schedule.seed, engine.device)
     with engine.one_by_one():
-        reader, tower = _reader(data, batches, output, recipe), _tower(data, output, recipe)
+        reader, tower = _reader(data, batches, output, recipe), _tower(data, output, recipe, engine.device)
     held_out = HeldOut(data, folder, recogniser, px) if engine.first and data.of("val") else None
     sync = sync_loss_of(recipe, data, recogniser, engine.device)
     trainer, keeper = Trainer(recipe, tower, recogniser, reader, second, engine, compiled, sync), Keeper(output)
@@ -129,7 +129,7 @@ def train(
     return trainer
 
 
-def _tower(data: ClipSet, output: Path, recipe: Recipe) -> nn.Module:
+def _tower(data: ClipSet, output: Path, recipe: Recipe, device: torch.device) -> nn.Module:
     """The run's audio tower: pre-trained once."""
     path = output / "audio_tower.pt"
     width = PRESETS[recipe.model.width].audio_width
@@ -139,7 +139,7 @@ def _tower(data: ClipSet, output: Path, recipe: Recipe) -> nn.Module:
         tower: nn.Module = audio_tower(width)
         tower.load_state_dict(torch.load(path, weights_only=True))
         return tower
-    tower, numbers = pretrain(data, recipe.schedule.tower_steps, width, recipe.schedule.seed)
+    tower, numbers = pretrain(data, recipe.schedule.tower_steps, width, recipe.schedule.seed, device)
     torch.save(tower.state_dict(), path)
     (output / "audio_tower.json").write_text(json.dumps(numbers))
     return tower

@@ -69,7 +69,7 @@ def softened(crops: Tensor, seed: int) -> Tensor:
     side = int(torch.randint(28, 96, (), generator=random))
     small = nn.functional.interpolate(crops, (side, side), mode="area")
     blurred = nn.functional.interpolate(small, crops.shape[-2:], mode="bilinear")
-    chosen = torch.rand(len(crops), 1, 1, 1, generator=random) < 0.5
+    chosen = (torch.rand(len(crops), 1, 1, 1, generator=random) < 0.5).to(crops.device)
     return torch.where(chosen, blurred, crops)
 
 
@@ -97,15 +97,16 @@ def pretrain_reader(data: ClipSet, batches: Batches, steps: int, seed: int = 0) 
 
     Args:
         data: prepared clips.
-        batches: where the jittered, recoloured pictures come from.
+        batches: where the jittered, recoloured pictures come from; training runs on their device.
         steps: optimiser steps at batch 64.
         seed: seed of weights and order.
 
     Returns:
-        The reader in eval mode, and its correlations on the val clips.
+        The reader in eval mode on the CPU, and its correlations on the val clips.
     """
     torch.manual_seed(seed)
-    reader = LipReader()
+    device = batches.shelf.device
+    reader = LipReader().to(device)
     mean, deviation = lip_scale(data)
     optimizer = torch.optim.AdamW(reader.parameters(), 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
@@ -113,16 +114,17 @@ def pretrain_reader(data: ClipSet, batches: Batches, steps: int, seed: int = 0) 
     started = time.monotonic()
     for step in range(steps):
         crops, rows = batches.pictures(step, 64)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             read = reader(softened(crops, step))
-        loss = nn.functional.smooth_l1_loss(read.float(), ((lips[rows] - mean) / deviation).clamp(-4, 4))
+        wanted = ((lips[rows] - mean) / deviation).clamp(-4, 4).to(device)
+        loss = nn.functional.smooth_l1_loss(read.float(), wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         if step % 200 == 0:
             log.info("lip reader step %d loss %.3f, %.0f s", step, loss.item(), time.monotonic() - started)
-    reader.eval()
+    reader.cpu().eval()
     everything, opening = reading_correlation(reader, data, data.of("val"))
     log.info("lip reader on val: mean correlation %.3f, lip opening %.3f", everything, opening)
     return reader, {"mouth_correlation_val": everything, "opening_correlation_val": opening}

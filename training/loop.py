@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .ahead import drawn_ahead
 from .config import names
 from .engine import Engine
 from .keeper import Keeper, Trainable
@@ -92,10 +93,10 @@ def follow(course: Course, engine: Engine, rhythm: Rhythm, keeper: Keeper, watch
     Only the first process measures, shows and writes; the others wait for it at their next step.
     """
     trainer, first = course.trainer, engine.first
-    with stop_requested() as stop, watch:
+    with stop_requested() as stop, watch, drawn_ahead(course.draw, rhythm.steps, engine.device) as draw:
         clock = Clock(trainer.step)
         while trainer.step < rhythm.steps and not engine.any(stop.is_set()):
-            losses = trainer.train_step(clock.waited(lambda: course.draw(trainer.step)))
+            losses = trainer.train_step(clock.waited(lambda: draw(trainer.step)))
             if first:
                 _after_step(course, rhythm, keeper, watch, losses, clock.rates(trainer.step, rhythm.batch))
         if first:

@@ -17,6 +17,7 @@ from models.networks.syncnet import FRAMES
 
 from .batches import colour_change, jitter_matrix, recolour, sample
 from .clips import Clip, ClipSet
+from .shelf import Shelf
 
 PX = 96
 
@@ -64,10 +65,11 @@ def faces_of(data: ClipSet, clip: Clip, first: np.ndarray) -> Tensor:
 
 
 class SyncBatches:
-    """Batches as a pure function of (seed, step)."""
+    """Batches as a pure function of (seed, step), their pictures cut on a device and left there."""
 
-    def __init__(self, data: ClipSet, clips: list[Clip], seed: int) -> None:
+    def __init__(self, data: ClipSet, clips: list[Clip], seed: int, device: torch.device | str = "cpu") -> None:
         self.data, self.seed = data, seed
+        self.shelf = Shelf(data.crops, torch.device(device))
         self.clips = [clip for clip in clips if starts(clip) > 2 * FRAMES]  # room for a negative
         if not self.clips:
             raise ValueError(f"No clip is longer than {3 * FRAMES} frames; give longer clips.")
@@ -82,7 +84,7 @@ class SyncBatches:
             rows = clip.start + first[:, None] + np.arange(FRAMES)
             jitter = np.stack([jitter_matrix(random) for _ in range(windows)]).repeat(FRAMES, 0)
             colours = (part.repeat_interleave(FRAMES, 0) for part in colour_change(random, windows))
-            pictures = recolour(sample(self.data.crops[rows.ravel()], jitter, PX), *colours)
+            pictures = recolour(sample(self.shelf.rows(rows.ravel()), jitter, PX), *colours)
             faces.append(pictures.view(windows, FRAMES, 3, PX, PX))
             mels.append(mel_row(self.data, clip, first))
             lips.append(self.data.mouth[clip.start + first + FRAMES // 2])

@@ -234,7 +234,7 @@ def train(
     elif init:
         trainer.expert.load_state_dict(load_expert(init).state_dict())
         log.info("started from the expert in %s, all of it", init.name)
-    batches = SyncBatches(data, data.of("train", generated=True), recipe.schedule.seed)
+    batches = SyncBatches(data, data.of("train", generated=True), recipe.schedule.seed, engine.device)
     if engine.first:
         (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     rhythm = Rhythm(config.steps, windows, config.measure_every, config.measure_every, config.keep_every)

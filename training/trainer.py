@@ -63,10 +63,13 @@ class Trainer:
         self.run_critic = self.engine.setup(self.critic, compiled)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         learnt = [p for p in self.net.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(learnt, optim.lr, (0.5, 0.999))
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), optim.discriminator_lr, (0.5, 0.999))
+        self.optimizer = self._adam(learnt, optim.lr)
+        self.critic_optimizer = self._adam(list(self.critic.parameters()), optim.discriminator_lr)
         self.losses = GeneratorLosses(recipe.loss, model.px, recogniser, reader, second, self.device, compiled)
         self.sync = sync
+
+    def _adam(self, parameters: list[nn.Parameter], rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam(parameters, rate, (0.5, 0.999), fused=self.device.type == "cuda")
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
         """One update of both networks.
@@ -75,8 +78,9 @@ class Trainer:
             batch: this process's rows of the step's batch.
 
         Returns:
-            The weighted losses over the whole batch by name; on steps that are logged also "raw", the losses without
-            their weights, and "share", how much of the gradient at the generated picture each one makes.
+            The weighted losses over the whole batch by name; on steps that are logged also "critic", the critic's loss,
+            "raw", the losses without their weights, and "share", how much of the gradient at the generated picture
+            each one makes.
 
         Raises:
             RuntimeError: a loss or gradient is no number; nothing was updated, in no process.
@@ -115,7 +119,9 @@ class Trainer:
                 details["raw"]["sync"] = result["sync"] / self.sync.weight(self.step)
             details["share"] = shares(list(losses), self.engine.mean(torch.stack(squares).sum(0)))
         if self.step >= schedule.gan_start - HEAD_START:
-            result["critic"] = self._critic_step(parts, drawn)
+            told = self._critic_step(parts, drawn)
+            if logged:  # asking for a number waits for the device
+                details["critic"] = told.item()
         self.step += 1
         self._update_average()
         return {**result, **details}
@@ -137,7 +143,7 @@ class Trainer:
                 losses.update(self.losses.realism(self.run_critic, batch, picture, precise()))
         return picture, losses
 
-    def _critic_step(self, parts: list[Batch], drawn: list[Tensor]) -> float:
+    def _critic_step(self, parts: list[Batch], drawn: list[Tensor]) -> Tensor:
         """One update of the critic on the same pictures; its loss over the whole batch."""
         # The generator's backward pass left gradients here. Switching requires_grad off and on instead would be
         # cheaper, but a compiled critic keeps what it saw first.
@@ -149,7 +155,7 @@ class Trainer:
                 self.engine.backward(loss)
             total += loss.detach()
         self.critic_optimizer.step()
-        return self.engine.mean(total).item()
+        return self.engine.mean(total)
 
     def _set_rate(self) -> None:
         """Linear warm-up; lower once the GAN runs, and linearly to nearly nothing over the last third of that."""
@@ -163,11 +169,11 @@ class Trainer:
 
     def _update_average(self) -> None:
         decay = min(self.recipe.optim.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        state = self.net.state_dict()
+        smooth = [name for name, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in smooth], [state[name] for name in smooth], 1 - decay)
+        for name in state.keys() - set(smooth):
+            self.average[name].copy_(state[name])
 
     def averaged(self) -> WavSyncSwap:
         """A copy of the network with the averaged weights, in eval mode, where the run is."""
