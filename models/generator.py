@@ -6,6 +6,7 @@ Every system sits behind one interface, `FaceGenerator`: the pack's own network 
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ Name = str | Path
 log = logging.getLogger(__name__)
 
 BUILTIN = "generator_small_96.safetensors"
+LONGEST = 0.5  # seconds of a batch where the device is waited for
 
 
 @dataclass
@@ -158,7 +160,7 @@ class FaceGenerator(ABC):
 
         done, size = 0, batch or self._batch(device)
         while done < count:
-            stop = min(done + size, count)
+            stop, begun = min(done + size, count), time.perf_counter()
             try:
                 result[done:stop].copy_(drawn(slice(done, stop)), non_blocking=True)
             except (RuntimeError, MemoryError) as error:
@@ -167,6 +169,10 @@ class FaceGenerator(ABC):
                 size = self.most = max(1, min(size, count) // 2)
                 log.warning("Out of memory: going on with %d crops at a time.", size)
             else:
+                if (
+                    batch is None and done == 0 and device.type == "cpu"
+                ):  # slow networks work on less at a time, and can be interrupted
+                    size = self.most = max(1, min(size, int(LONGEST * stop / (time.perf_counter() - begun))))
                 done = stop
                 if progress:
                     progress(done, count)

@@ -58,14 +58,14 @@ def candidates(device: torch.device) -> list[torch.dtype]:
 
 
 def set_precision(network: nn.Module, dtype: torch.dtype) -> None:
-    """Convert a network in inference form in place; what makes styles of an identity stays float32."""
+    """Convert a network in inference form in place; what makes styles of an identity stays float32, exactly."""
+    exact = [module for module in network.modules() if isinstance(module, Style)]
+    exact += [module.style_projection for module in network.modules() if isinstance(module, WavSyncSwap)]
+    kept = {id(parameter) for module in exact for parameter in module.parameters()}
     with torch.inference_mode(False), torch.no_grad():
-        network.to(dtype)
-        for module in network.modules():
-            if isinstance(module, Style):
-                module.float()
-            elif isinstance(module, WavSyncSwap):
-                module.style_projection.float()
+        for tensor in [*network.parameters(), *network.buffers()]:
+            if tensor.is_floating_point() and id(tensor) not in kept:
+                tensor.data = tensor.data.to(dtype)
 
 
 def settle(network: nn.Module, draw: Callable[[], Tensor], device: torch.device) -> list[Trial]:
