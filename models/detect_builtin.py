@@ -110,10 +110,8 @@ class BuiltinDetector:
         """Faces in and around boxes; None for a frame that does not show one in each."""
         canvas, ratio = _canvas(frames, long_side)
         windows = nearby.windows([box / np.tile(ratio, 2) for box in boxes], *canvas.shape[2:0:-1])
-        if (
-            sum((right - left) * (bottom - top) for left, top, right, bottom in windows)
-            > MOST_AREA * canvas[0].size / 3
-        ):
+        looked_at = sum((right - left) * (bottom - top) for left, top, right, bottom in windows)
+        if looked_at > MOST_AREA * canvas.shape[1] * canvas.shape[2]:
             return [None] * len(frames)
         found: list[list[Detection]] = [[] for _ in frames]
         for left, top, right, bottom in windows:
@@ -174,12 +172,8 @@ class BuiltinDetector:
         self, frames: NDArray[np.uint8], rows: list[int], matrices: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Landmarks in unit coordinates, seen on crops of frames `rows`: float64 [n, 5, 2]."""
-        crops = np.concatenate(
-            [
-                warp_crops(frames[i : i + 1], matrix[None], REFINER_SIDE)
-                for i, matrix in zip(rows, matrices, strict=True)
-            ]
-        )
+        each = zip(rows, matrices, strict=True)
+        crops = np.concatenate([warp_crops(frames[i, None], matrix[None], REFINER_SIDE) for i, matrix in each])
         pictures = moved(torch.from_numpy(crops), self._device).permute(0, 3, 1, 2)
         return self.network.refiner(pictures.float() / 255).cpu().double().numpy()
 

@@ -95,6 +95,9 @@ class FaceGenerator(ABC):
                 "picture of the source face or an embedding, or choose the built-in model."
             )
 
+    def compile(self) -> None:
+        """Use torch.compile from now on, where the system can: minutes of compiling for a job that is then faster."""
+
     @abstractmethod
     def prepare(self, embedding: FaceEmbedding | None) -> Any:
         """What an identity amounts to, computed once and not per frame; handed on to `draw`."""
@@ -160,7 +163,7 @@ class FaceGenerator(ABC):
 
         done, size = 0, batch or self._batch(device)
         while done < count:
-            stop, begun = min(done + size, count), time.perf_counter()
+            stop, begun, new = min(done + size, count), time.perf_counter(), self.undecided
             try:
                 result[done:stop].copy_(drawn(slice(done, stop)), non_blocking=True)
             except (RuntimeError, MemoryError) as error:
@@ -211,7 +214,7 @@ class Generator(FaceGenerator):
     compiled: Compiled | None = field(default=None, kw_only=True, repr=False)
 
     def compile(self) -> None:
-        """Use torch.compile from now on: minutes of compiling for a long job that is then faster."""
+        """See `FaceGenerator.compile`."""
         self.compiled = Compiled(self.network.modulated, self.device)
 
     @property

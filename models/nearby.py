@@ -63,17 +63,15 @@ def windows(boxes: Boxes, width: int, height: int) -> list[Window]:
     found: list[Window] = []
     for box in boxes:
         more = AROUND * max(box[2] - box[0], box[3] - box[1])
-        left, top = (int(max(0, np.floor((side - more) / GRID) * GRID)) for side in box[:2])
-        right, bottom = (
-            int(min(most, np.ceil((side + more) / GRID) * GRID))
-            for side, most in zip(box[2:], (width, height), strict=True)
-        )
-        one = (left, top, max(right, left + GRID), max(bottom, top + GRID))
+        low = np.clip(np.floor((box[:2] - more) / GRID) * GRID, 0, (width - GRID, height - GRID))
+        high = np.clip(np.ceil((box[2:] + more) / GRID) * GRID, low + GRID, (width, height))
+        left, top, right, bottom = (int(side) for side in (*low, *high))
+        one = (left, top, right, bottom)
         while touching := [other for other in found if _overlap(one, other)]:
             found = [other for other in found if other not in touching]
             together = np.array([one, *touching])
-            low, high = together.min(0)[:2].tolist(), together.max(0)[2:].tolist()
-            one = (low[0], low[1], high[0], high[1])
+            left, top, right, bottom = (*together.min(0)[:2].tolist(), *together.max(0)[2:].tolist())
+            one = (left, top, right, bottom)
         found.append(one)
     return found
 

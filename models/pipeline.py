@@ -133,9 +133,7 @@ def talking_swap(
     mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
     driven = driving_mel(mel, options.speech_gate, options.audio_offset)
     with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
-        track = _tracked(
-            source, needed, chunk, detector, options, embed, lambda done: step(min(done, total), total), watch
-        )
+        track = _tracked(source, needed, chunk, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
         references = References(watch.timed("warp", _preview(source, track, generator.px, alive)))

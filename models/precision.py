@@ -59,7 +59,7 @@ def candidates(device: torch.device) -> list[torch.dtype]:
 
 def set_precision(network: nn.Module, dtype: torch.dtype) -> None:
     """Convert a network in inference form in place; what makes styles of an identity stays float32, exactly."""
-    exact = [module for module in network.modules() if isinstance(module, Style)]
+    exact: list[nn.Module] = [module for module in network.modules() if isinstance(module, Style)]
     exact += [module.style_projection for module in network.modules() if isinstance(module, WavSyncSwap)]
     kept = {id(parameter) for module in exact for parameter in module.parameters()}
     with torch.inference_mode(False), torch.no_grad():
