@@ -9,6 +9,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -97,6 +98,7 @@ class FaceGenerator(ABC):
 
     def compile(self) -> None:
         """Use torch.compile from now on, where the system can: minutes of compiling for a job that is then faster."""
+        log.info("%s is not compiled: only the pack's own network is.", self.metadata.get("network", "This system"))
 
     @abstractmethod
     def prepare(self, embedding: FaceEmbedding | None) -> Any:
@@ -115,6 +117,10 @@ class FaceGenerator(ABC):
         Returns:
             [n, 3, px, px] RGB in [0, 1].
         """
+
+    def tuned(self) -> AbstractContextManager:
+        """Settings of the computing libraries while this system draws."""
+        return nullcontext()
 
     @torch.inference_mode()
     def generate(
@@ -159,7 +165,8 @@ class FaceGenerator(ABC):
             sound = moved(windows[part], device)
             if self.undecided:
                 self._settle(target, reference, sound, prepared)
-            return self.draw(target, reference, sound, prepared).float()
+            with self.tuned():
+                return self.draw(target, reference, sound, prepared).float()
 
         done, size = 0, batch or self._batch(device)
         while done < count:
@@ -172,10 +179,10 @@ class FaceGenerator(ABC):
                 size = self.most = max(1, min(size, count) // 2)
                 log.warning("Out of memory: going on with %d crops at a time.", size)
             else:
-                if (
-                    batch is None and done == 0 and device.type == "cpu"
-                ):  # slow networks work on less at a time, and can be interrupted
-                    size = self.most = max(1, min(size, int(LONGEST * stop / (time.perf_counter() - begun))))
+                # Slow networks work on less at a time, so that they can be interrupted.
+                if batch is None and device.type == "cpu" and not new:
+                    fit = int(LONGEST * (stop - done) / (time.perf_counter() - begun))
+                    size = self.most = max(1, min(size, fit))
                 done = stop
                 if progress:
                     progress(done, count)
@@ -216,6 +223,13 @@ class Generator(FaceGenerator):
     def compile(self) -> None:
         """See `FaceGenerator.compile`."""
         self.compiled = Compiled(self.network.modulated, self.device)
+
+    def tuned(self) -> AbstractContextManager:
+        """See `FaceGenerator.tuned`: batches of one size are worth measuring every convolution's algorithms."""
+        cudnn = torch.backends.cudnn
+        if self.compiled is None or not cudnn.is_available():
+            return nullcontext()
+        return cudnn.flags(True, True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32)
 
     @property
     def px(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-MOST = {"cpu": 16, "cuda": 64}  # crops beyond which nothing gets faster; other devices as the CPU
+MOST = {"cpu": 16, "cuda": 256}  # crops beyond which nothing gets faster; other devices as the CPU
 MAPS = 12 * 64  # channels of the full size of the crop that are alive at a time, the widest network, with a reserve
 SHARE = 0.5  # of the free memory that may be taken: the host and the frames need some, too
 

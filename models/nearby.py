@@ -70,8 +70,7 @@ def windows(boxes: Boxes, width: int, height: int) -> list[Window]:
         while touching := [other for other in found if _overlap(one, other)]:
             found = [other for other in found if other not in touching]
             together = np.array([one, *touching])
-            left, top, right, bottom = (*together.min(0)[:2].tolist(), *together.max(0)[2:].tolist())
-            one = (left, top, right, bottom)
+            one = (*map(min, together.T[:2].tolist()), *map(max, together.T[2:].tolist()))  # type: ignore[assignment]
         found.append(one)
     return found
 

@@ -9,6 +9,7 @@ from models import nearby
 from models.faces import Detection, load_detector
 from models.video import VideoFile
 
+SURE = 0.7  # scores between the threshold, 0.6, and this come and go from frame to frame: lamps, hands, ears
 SCENES = ("kitchen_720p25", "woman_1080p30", "crowd_1080p25", "splitscreen5_720p25", "stage_cuts_360p2997")
 
 
@@ -56,7 +57,7 @@ def test_windows_find_what_whole_frames_show(astronaut):
     near, whole = detector.detect_video(frames), detector.detect(frames)
     for a, b in zip(near, whole, strict=True):
         assert len(a) == len(b) == 1
-        np.testing.assert_allclose(a[0].landmarks, b[0].landmarks, atol=0.5)
+        assert np.linalg.norm(a[0].landmarks - b[0].landmarks, axis=1).mean() < 0.01 * b[0].area ** 0.5
         assert abs(a[0].score - b[0].score) < 0.05
 
 
@@ -102,9 +103,9 @@ def test_error_on_real_scenes(shared_data, scene):
             distances = [np.linalg.norm(f.landmarks - wanted.landmarks, axis=1).mean() for f in a]
             size = np.sqrt(wanted.area)
             if not distances or min(distances) > size / 2:
-                missed += 1
+                missed += wanted.score > SURE
             else:
                 errors.append(min(distances) / size)
     print(f"{scene}: {total} faces, {missed} missed, error 95 % {100 * np.percentile(errors, 95):.3f} % of the face")
     assert np.percentile(errors, 95) < 0.01
-    assert missed <= 0.02 * total
+    assert missed <= 0.005 * total

@@ -55,11 +55,15 @@ def test_a_failing_call_is_told_to_the_next_or_at_the_end():
     def fail(item):
         raise OSError(f"disk full at {item}")
 
-    with pytest.raises(OSError, match="disk full at 0"), behind(fail) as send:
-        for i in range(100):
-            send(i)
-    with pytest.raises(OSError, match="disk full at 7"), behind(fail) as send:
-        send(7)
+    def use(items):
+        with behind(fail) as send:
+            for item in items:
+                send(item)
+
+    with pytest.raises(OSError, match="disk full at 0"):
+        use(range(100))
+    with pytest.raises(OSError, match="disk full at 7"):
+        use([7])
 
 
 def test_an_exception_drops_what_waits():
@@ -70,11 +74,15 @@ def test_an_exception_drops_what_waits():
         gate.wait(5)
         done.append(item)
 
-    with pytest.raises(KeyboardInterrupt), behind(slow, depth=3) as send:
-        for i in range(3):
-            send(i)
-        threading.Timer(0.2, gate.set).start()
-        raise KeyboardInterrupt
+    def use():
+        with behind(slow, depth=3) as send:
+            for i in range(3):
+                send(i)
+            threading.Timer(0.2, gate.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
     assert done in ([], [0])
 
 
