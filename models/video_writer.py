@@ -21,6 +21,7 @@ from .video_index import coder_rate
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 FALLBACK_RATE = 48000
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+PRESET = "veryfast"  # x264's: a third of the time of its default; crf holds the quality, files grow by a tenth
 BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for speech
 MOST_BITS = 128_000, 512_000  # a channel, all channels
 BLOCK = 1024  # samples of an AAC frame
@@ -148,7 +149,7 @@ class VideoWriter:
         import av
 
         if "libx264" in av.codecs_available:
-            stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": str(crf)})
+            stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": str(crf), "preset": PRESET})
         elif "libopenh264" in av.codecs_available:
             stream = self._container.add_stream("libopenh264", rate=self._fps)
         else:

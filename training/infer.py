@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +17,7 @@ from models.faces import Detector, load_detector
 from models.generator import load_generator
 from models.identity import FaceEmbedding, Recogniser, average_embeddings, load_recogniser
 from models.pipeline import SwapOptions, SwapReport, talking_swap
+from models.stages import Stopwatch
 from models.tracks import Selection
 from models.video import StillImage, VideoFile
 
@@ -72,6 +75,18 @@ def progress_bar() -> tuple[tqdm, Callable[[int, int], None]]:
     return bar, move
 
 
+def write_profile(path: Path, watch: Stopwatch, frames: int, fps: Fraction, wall: float) -> None:
+    """How long each stage was busy, as JSON to a file and as a table to the log.
+
+    Stages run side by side, so that their shares of the time together may be more than 1.
+    """
+    table = watch.table(frames, wall, float(frames / fps))
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    log.info("%d frames in %.2f s, real-time factor %.4f", frames, wall, table["real_time_factor"])
+    for stage, row in table["stages"].items():
+        log.info("%-8s %8.2f ms/frame %5.1f %%", stage, row["ms_per_frame"], 100 * row["share"])
+
+
 def infer(args: argparse.Namespace) -> SwapReport:
     """Run the whole job as the command line says; returns the pipeline's report."""
     detector = load_detector(args.detector, args.device, args.threshold)
@@ -90,9 +105,12 @@ def infer(args: argparse.Namespace) -> SwapReport:
         audio_offset=args.audio_offset,
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.compile:
+        generator.compile()
+    watch, begun = Stopwatch(), time.perf_counter()
     bar, move = progress_bar()
     with bar:
-        return talking_swap(
+        report = talking_swap(
             target,
             sound or target.audio(),
             embedding,
@@ -102,7 +120,11 @@ def infer(args: argparse.Namespace) -> SwapReport:
             options=options,
             embed=recogniser.embed_frames,  # a face keeps its identity across cuts
             progress=move,
+            watch=watch,
         )
+    if args.profile:
+        write_profile(args.profile, watch, report.frames, target.info.fps, time.perf_counter() - begun)
+    return report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,8 +207,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument("--device", default="cpu", help="torch device, e.g. cpu, cuda, mps (default %(default)s)")
     engine.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default %(default)s"
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="number type; auto = the fastest here whose pictures are those of fp32 (default %(default)s)",
     )
+    engine.add_argument(
+        "--compile", action="store_true", help="torch.compile, on a GPU with CUDA graphs; pays for long jobs"
+    )
+    engine.add_argument("--profile", type=Path, metavar="FILE", help="write the time of each stage to a JSON file")
 
 
 def run(args: argparse.Namespace) -> int:
