@@ -96,7 +96,7 @@ class EndToEnd:
         info, sound = video.info, video.audio()
         assert sound is not None
         frames = video.read(0, info.frames)
-        windows = upstream.wav2lip_windows(load_mel(*sound), info.fps)
+        windows = upstream.wav2lip_windows(load_mel(*sound).values.T, info.fps)
         frames = frames[: len(windows)]
         boxes = upstream.wav2lip_boxes(upstream.detected_boxes(frames, self._detector), info.width, info.height)
         talk = replace(generator.talk, metadata={**generator.talk.metadata, "channels": "BGR"})

@@ -87,12 +87,25 @@ def write_profile(path: Path, watch: Stopwatch, frames: int, fps: Fraction, wall
         log.info("%-8s %8.2f ms/frame %5.1f %%", stage, row["ms_per_frame"], 100 * row["share"])
 
 
-def infer(args: argparse.Namespace) -> SwapReport:
-    """Run the whole job as the command line says; returns the pipeline's report."""
-    detector = load_detector(args.detector, args.device, args.threshold)
-    generator = load_generator(args.weights, args.device, args.precision)
-    recogniser = load_recogniser(args.recogniser, args.device)
-    embedding = embed_faces(args.face, recogniser, detector) if args.face else None
+class Engines:
+    """Detector, generator and recogniser, loaded once for any number of jobs."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.detector = load_detector(args.detector, args.device, args.threshold)
+        self.generator = load_generator(args.weights, args.device, args.precision)
+        self.recogniser = load_recogniser(args.recogniser, args.device)
+        if args.compile:
+            self.generator.compile()
+
+
+def swap(
+    args: argparse.Namespace,
+    engines: Engines,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Stopwatch | None = None,
+) -> SwapReport:
+    """One job as the options say; returns the pipeline's report."""
+    embedding = embed_faces(args.face, engines.recogniser, engines.detector) if args.face else None
     sound = read_sound(args.audio) if args.audio else None
     target = open_target(args.video, None if sound is None else Fraction(sound[0].shape[-1], sound[1]))
     options = SwapOptions(
@@ -105,32 +118,35 @@ def infer(args: argparse.Namespace) -> SwapReport:
         audio_offset=args.audio_offset,
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    if args.compile:
-        generator.compile()
-    watch, begun = Stopwatch(), time.perf_counter()
+    return talking_swap(
+        target,
+        sound or target.audio(),
+        embedding,
+        args.out,
+        generator=engines.generator,
+        detector=engines.detector,
+        options=options,
+        embed=engines.recogniser.embed_frames,  # a face keeps its identity across cuts
+        progress=progress,
+        watch=watch,
+    )
+
+
+def infer(args: argparse.Namespace) -> SwapReport:
+    """One job with a progress bar, and a profile if asked for."""
+    engines, watch, begun = Engines(args), Stopwatch(), time.perf_counter()
     bar, move = progress_bar()
     with bar:
-        report = talking_swap(
-            target,
-            sound or target.audio(),
-            embedding,
-            args.out,
-            generator=generator,
-            detector=detector,
-            options=options,
-            embed=recogniser.embed_frames,  # a face keeps its identity across cuts
-            progress=move,
-            watch=watch,
-        )
+        report = swap(args, engines, move, watch)
     if args.profile:
-        write_profile(args.profile, watch, report.frames, target.info.fps, time.perf_counter() - begun)
+        write_profile(args.profile, watch, report.frames, report.track.fps, time.perf_counter() - begun)
     return report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training infer`."""
     files = parser.add_argument_group("files")
-    files.add_argument("--video", type=Path, required=True, metavar="FILE", help="target video, or one still portrait")
+    files.add_argument("--video", type=Path, metavar="FILE", help="target video, or one still portrait")
     files.add_argument(
         "--face",
         type=Path,
@@ -141,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--audio", type=Path, metavar="FILE", help="speech, from any audio or video file (default: the video's own)"
     )
-    files.add_argument("--out", type=Path, required=True, metavar="FILE", help="mp4 to write (H.264 + AAC)")
+    files.add_argument("--out", type=Path, metavar="FILE", help="mp4 to write (H.264 + AAC)")
     face = parser.add_argument_group("which face")
     face.add_argument(
         "--select",
@@ -215,11 +231,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engine.add_argument(
         "--compile", action="store_true", help="torch.compile, on a GPU with CUDA graphs; pays for long jobs"
     )
+    many = parser.add_argument_group("many jobs")
+    many.add_argument(
+        "--batch", type=Path, metavar="JOBS", help='a JSON object a line, {"video": ..., "out": ...} and other options'
+    )
+    many.add_argument(
+        "--processes", type=int, default=1, help="at a time; with --device cuda they share the GPUs (default 1)"
+    )
     engine.add_argument("--profile", type=Path, metavar="FILE", help="write the time of each stage to a JSON file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run and report."""
+    if args.batch is not None:
+        if args.profile:
+            raise ValueError("--profile is for one job: leave out --batch.")
+        from . import infer_batch
+
+        return infer_batch.run(args)
+    if args.video is None or args.out is None:
+        raise ValueError("Give --video and --out, or --batch with a file of jobs.")
     report = infer(args)
     log.info("%s", report)
     print(args.out)

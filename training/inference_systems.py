@@ -76,7 +76,8 @@ class System:
                     return generator.draw(target, target, sound, prepared)
 
             return drawn
-        talk, swap = generator.network
+        assert isinstance(generator, Cascade)
+        talk, swap = generator.talk.network, generator.swap.network
         face = nn.functional.interpolate(target, (96, 96), mode="bilinear")
         large = nn.functional.interpolate(target, (SIMSWAP_SIDE, SIMSWAP_SIDE), mode="bilinear")
         assert self.embedding is not None
@@ -109,8 +110,7 @@ def system(name: str, dtype: torch.dtype, device: torch.device, compiled: bool =
     if made.upstream:
         generator.network.eval().requires_grad_(False).to(device)
         return made
-    for part in generator.network if isinstance(generator.network, nn.ModuleList) else [generator.network]:
-        inference_form(part, dtype)
+    inference_form(generator.network, dtype)
     generator.network.to(device)
     if compiled:
         generator.compile()
