@@ -82,7 +82,7 @@ def settle(network: nn.Module, draw: Callable[[], Tensor], device: torch.device)
     types = candidates(device)
     if not types:
         return []
-    exact = [(parameter, parameter.data) for parameter in network.parameters()]
+    exact = [(tensor, tensor.data) for tensor in (*network.parameters(), *network.buffers())]
     reference, seconds = _timed(draw, device)
     trials, best = [Trial(torch.float32, seconds, 0.0)], torch.float32
     for dtype in types:
@@ -102,9 +102,9 @@ def settle(network: nn.Module, draw: Callable[[], Tensor], device: torch.device)
     return trials
 
 
-def _restore(exact: list[tuple[nn.Parameter, Tensor]]) -> None:
-    for parameter, data in exact:
-        parameter.data = data
+def _restore(exact: list[tuple[Tensor, Tensor]]) -> None:
+    for tensor, data in exact:
+        tensor.data = data
 
 
 def _timed(draw: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:

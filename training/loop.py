@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .ahead import drawn_ahead
+from models.stages import ahead
+
 from .config import names
 from .engine import Engine
 from .keeper import Keeper, Trainable
 
 if TYPE_CHECKING:
+    import torch
+
     from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -93,7 +96,8 @@ def follow(course: Course, engine: Engine, rhythm: Rhythm, keeper: Keeper, watch
     Only the first process measures, shows and writes; the others wait for it at their next step.
     """
     trainer, first = course.trainer, engine.first
-    with stop_requested() as stop, watch, drawn_ahead(course.draw, rhythm.steps, engine.device) as draw:
+    coming = range(trainer.step, rhythm.steps)
+    with stop_requested() as stop, watch, drawn_ahead(course.draw, coming, engine.device) as draw:
         clock = Clock(trainer.step)
         while trainer.step < rhythm.steps and not engine.any(stop.is_set()):
             losses = trainer.train_step(clock.waited(lambda: draw(trainer.step)))
@@ -123,6 +127,24 @@ def _after_step(
     if step % rhythm.save == 0:
         keeper.save(trainer)
         log.info("step %d saved, %s", step, {**rates, **entry})
+
+
+@contextmanager
+def drawn_ahead(draw: Callable[[int], T], steps: range, device: torch.device) -> Iterator[Callable[[int], T]]:
+    """Give `draw` back, on a GPU with a thread that draws the next steps' batches while it works on the ones before.
+
+    A batch depends on its step alone, so the result is the same. On a CPU the drawing would take the training's cores.
+
+    Args:
+        draw: makes the batch of a step.
+        steps: those that will be asked for, one after the other.
+        device: where the training runs.
+    """
+    if device.type != "cuda":
+        yield draw
+        return
+    with ahead(draw(step) for step in steps) as batches:
+        yield lambda _: next(batches)
 
 
 @contextmanager

@@ -31,13 +31,16 @@ def normal(features: NDArray[np.floating]) -> Normal:
 def distance(a: Normal, b: Normal) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
-    The trace of the root is the sum of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric: faster
-    than a general matrix root, and at home with covariances of too few pictures, whose rank is not full.
+    The trace of the root is the sum of the singular values of S1^(1/2) S2^(1/2): no general matrix root, at home with
+    covariances of too few pictures, whose rank is not full, and the same to the last digits whichever set comes first.
     """
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    inner = root @ b.covariance @ root
-    shared = np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2).clip(0)).sum()
+    shared = np.linalg.svd(_root(a.covariance) @ _root(b.covariance), compute_uv=False).sum()
     difference = a.mean - b.mean
     total = difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * shared
     return max(0.0, float(total))  # of equal sets rounding leaves a little less than nothing
+
+
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The symmetric root [D, D]; eigenvalues that rounding made negative count as zero."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T

@@ -13,15 +13,9 @@ NAMES = sorted(path.stem for path in API.glob("*.json"))
 Graph = dict[str, Any]
 
 
-def load(name: str, muted: bool = False) -> Graph:
-    """One of the example workflows in API format; nodes that it opens with muted are in it only if asked for."""
-    graph: Graph = json.loads((API / f"{name}.json").read_text())
-    return {number: node for number, node in graph.items() if muted or not is_muted(node)}
-
-
-def is_muted(node: dict[str, Any]) -> bool:
-    """Whether a node is there for the user to switch on."""
-    return bool(node.get("_meta", {}).get("muted"))
+def load(name: str) -> Graph:
+    """One of the example workflows in API format."""
+    return json.loads((API / f"{name}.json").read_text())
 
 
 def find(graph: Graph, kind: str) -> dict[str, Any]:

@@ -21,10 +21,6 @@ from tests.host.media import fill_input_folder
 from tests.page.browser import Page, opened
 
 TARGET = ROOT / "example_workflows"
-MUTE = """ids => { for (const node of ids.map(id => app.graph.getNodeById(id))) {
-    node.mode = LiteGraph.NEVER;
-    node.flags.collapsed = true;
-} }"""
 
 # Columns by longest path from a source, nodes stacked in order of their ids; players and pictures get room.
 LAYOUT = """() => {
@@ -39,13 +35,8 @@ LAYOUT = """() => {
         const column = depth[node.id], size = node.computeSize();
         node.setSize([320, Math.max(size[1], media[node.type] ?? 0)]);
         node.pos = [60 + 400 * column, next[column] ?? 60];
-        next[column] = node.pos[1] + (node.flags.collapsed ? 0 : node.size[1]) + 70;
+        next[column] = node.pos[1] + node.size[1] + 70;
     }
-    app.graph.setDirtyCanvas(true, true);
-}"""
-# The page fits collapsed nodes at their full size: the first row, at y = 60, must still stand below the bar.
-BELOW_BAR = """() => { const ds = app.canvas.ds;
-    ds.offset[1] = Math.max(ds.offset[1], 150 / ds.scale - 60);
     app.graph.setDirtyCanvas(true, true);
 }"""
 QUIET = {
@@ -58,12 +49,9 @@ QUIET = {
 def build(page: Page, name: str, graph: dict[str, Any]) -> None:
     """One workflow and its thumbnail."""
     page.load_api(graph, name)
-    page.page.evaluate(MUTE, [int(number) for number, node in graph.items() if graphs.is_muted(node)])
     page.page.wait_for_timeout(1500)  # pictures arrive
     page.page.evaluate(LAYOUT)
     page.fit()
-    page.page.evaluate(BELOW_BAR)
-    page.page.wait_for_timeout(300)
     workflow = page.workflow()
     workflow["extra"] = {"ds": workflow.get("extra", {}).get("ds", {})}
     (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
@@ -80,7 +68,7 @@ def main() -> None:
             with opened(host.url) as page:  # a fresh page each: previews belong to node numbers
                 for key, value in QUIET.items():
                     page.page.evaluate("([k, v]) => app.extensionManager.setting.set(k, v)", [key, value])
-                build(page, name, graphs.load(name, muted=True))
+                build(page, name, graphs.load(name))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,7 @@ def test_is_the_usual_formula(rows: int, dim: int):
 def test_of_a_set_with_itself_is_zero_and_it_is_symmetric():
     a, b = (normal(features(30, 48, seed)) for seed in (0, 1))
     assert distance(a, a) == pytest.approx(0, abs=1e-6 * np.trace(a.covariance))
-    # 30 pictures leave 19 eigenvalues at zero; of their rounding, 1e-16, the roots are 1e-8
-    assert distance(a, b) == pytest.approx(distance(b, a), rel=1e-6)
+    assert distance(a, b) == pytest.approx(distance(b, a), rel=1e-9)
 
 
 def test_closed_forms():
