@@ -47,6 +47,7 @@ class FaceGenerator(ABC):
         metadata: everything its file says about itself.
         undecided: the number type is still to be measured, with the first crops.
         most: crops a forward pass that memory allowed last, 0 = not known yet.
+        pace: crops that a CPU draws between two looks at whether the user has had enough, 0 = not known yet.
     """
 
     network: nn.Module
@@ -55,6 +56,7 @@ class FaceGenerator(ABC):
     metadata: dict[str, Any]
     undecided: bool = field(default=False, kw_only=True)
     most: int = field(default=0, kw_only=True)
+    pace: int = field(default=0, kw_only=True)
 
     @property
     @abstractmethod
@@ -168,21 +170,21 @@ class FaceGenerator(ABC):
             with self.tuned():
                 return self.draw(target, reference, sound, prepared).float()
 
-        done, size = 0, batch or self._batch(device)
+        done, limit = 0, batch or self._batch(device)
         while done < count:
+            size = limit if batch or device.type != "cpu" else min(limit, self.pace or SAMPLE)
             stop, begun, new = min(done + size, count), time.perf_counter(), self.undecided
             try:
                 result[done:stop].copy_(drawn(slice(done, stop)), non_blocking=True)
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not out_of_memory(error):
                     raise
-                size = self.most = max(1, min(size, count) // 2)
-                log.warning("Out of memory: going on with %d crops at a time.", size)
+                limit = self.most = max(1, min(size, count) // 2)
+                log.warning("Out of memory: going on with %d crops at a time.", limit)
             else:
-                # Slow networks work on less at a time, so that they can be interrupted.
-                if batch is None and device.type == "cpu" and not new:
+                if not new:
                     fit = int(LONGEST * (stop - done) / (time.perf_counter() - begun))
-                    size = self.most = max(1, min(size, fit))
+                    self.pace = max(1, min(fit, 2 * size))
                 done = stop
                 if progress:
                     progress(done, count)

@@ -37,7 +37,7 @@ def batch_size(device: torch.device, px: int, itemsize: int) -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether a failure means that less at a time might work."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
 

@@ -51,7 +51,7 @@ def named_dtype(precision: str) -> torch.dtype:
 def candidates(device: torch.device) -> list[torch.dtype]:
     """Types besides float32 that the device computes in hardware."""
     if device.type == "cuda":
-        return [*[torch.bfloat16] * torch.cuda.is_bf16_supported(including_emulation=False), torch.float16]
+        return [*[torch.bfloat16] * torch.cuda.is_bf16_supported(), torch.float16]
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     able = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
     return [torch.bfloat16] * able

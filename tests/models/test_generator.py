@@ -234,3 +234,24 @@ def test_what_cannot_be_compiled_runs_as_it_is(weights, monkeypatch, caplog):
     monkeypatch.setattr(torch, "compile", lambda fn, **options: fn)  # what is left is the padding of the last batch
     generator.compile()
     assert (generator.generate(crops, mel, embedding(), batch=2) - expected).abs().max() < 1e-5
+
+
+def test_a_cpu_draws_as_many_at_a_time_as_it_draws_in_a_moment(weights, monkeypatch):
+    """So that a slow network can be interrupted, and a fast one works on large batches."""
+    generator, now, sizes = load_generator(weights, precision="fp32"), [0.0], []
+    monkeypatch.setattr("models.generator.time.perf_counter", lambda: now[0])
+
+    def draw(target, *rest):
+        sizes.append(len(target))
+        now[0] += seconds * len(target)
+        return target
+
+    generator.draw = draw
+    crops, mel = torch.rand(40, 3, 96, 96), torch.randn(40, 1, 80, 16)
+    seconds = 0.01
+    generator.generate(crops, mel, embedding())
+    assert sizes == [4, 8, 16, 12]
+    sizes.clear()
+    seconds = 0.2  # another program takes the processor
+    generator.generate(crops[:20], mel[:20], embedding())
+    assert sizes == [16, 2, 2]
