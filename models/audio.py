@@ -68,16 +68,23 @@ def mel_spectrogram(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
         raise ValueError(f"mel_spectrogram takes mono [T], got shape {list(waveform.shape)}. Mix it down first.")
     if not len(waveform):
         return torch.full((N_MELS, 1), MEL_SILENCE)
-    x = resample(to_float(waveform), sample_rate, SAMPLE_RATE).double()
-    x = torch.cat([x[:1], x[1:] - PRE_EMPHASIS * x[:-1]])
+    x = resample(to_float(waveform), sample_rate, SAMPLE_RATE)
     columns = 1 + len(x) // HOP
     x = torch.nn.functional.pad(x, (0, max(0, N_FFT // 2 + 1 - len(x))))
-    x = torch.nn.functional.pad(x[None], (N_FFT // 2, N_FFT // 2), mode="reflect")[0]
-    frames = x.unfold(0, N_FFT, HOP)[:columns]  # a view: [columns, 800]
     window, bank = torch.hann_window(N_FFT, dtype=torch.float64), slaney_filter_bank().double().T
     # In blocks, because the spectrum of an hour of sound would fill gigabytes.
-    parts = [_mel_columns(block, window, bank) for block in frames.split(BLOCK_COLUMNS)]
-    return torch.cat(parts).T.contiguous()
+    starts = range(0, columns, BLOCK_COLUMNS)
+    blocks = (_emphasised(x, start, min(start + BLOCK_COLUMNS, columns)) for start in starts)
+    return torch.cat([_mel_columns(block, window, bank) for block in blocks]).T.contiguous()
+
+
+def _emphasised(x: Tensor, start: int, stop: int) -> Tensor:
+    """Pre-emphasised samples of columns start .. stop - 1, reflected at the sound's ends: float64 [n, 800]."""
+    last = len(x) - 1
+    index = torch.arange(start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2).abs()
+    index = last - (last - index).abs()
+    samples = x[index].double() - PRE_EMPHASIS * x[(index - 1).clamp_min(0)].double() * (index > 0)
+    return samples.unfold(0, N_FFT, HOP)
 
 
 def _mel_columns(frames: Tensor, window: Tensor, bank: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 SAMPLE_RATE = 16_000  # Hz
 # A long Kaiser-windowed sinc (spec 1.1): torchaudio's default filter moves the top mel bands by more than 1 of 8 units.
 ZERO_CROSSINGS, ROLLOFF, BETA = 64, 0.99, 14.769656459379492
+BLOCK_SECONDS = 32  # of sound that are resampled at a time
 LARGEST_TABLE = 10_000_000
 _INTEGER_SCALE = {torch.uint8: 128, torch.int8: 128, torch.int16: 32768, torch.int32: 2147483648}
 
@@ -75,6 +76,8 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
         raise ValueError(f"Sample rates must be positive, got {source_rate} and {target_rate} Hz.")
     if source_rate == target_rate or waveform.shape[-1] == 0:
         return waveform
+    if waveform.shape[-1] > BLOCK_SECONDS * source_rate:
+        return _in_blocks(waveform, source_rate, target_rate)
     # torchaudio's table grows with the product of the two rates over their common divisor: gigabytes for 44 099 Hz.
     table = source_rate * target_rate // math.gcd(source_rate, target_rate) ** 2
     functional = _torchaudio() if table <= LARGEST_TABLE else None
@@ -89,6 +92,22 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
         resampling_method="sinc_interp_kaiser",
         beta=BETA,
     )
+
+
+def _in_blocks(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
+    """A long sound piece by piece, so that what is computed on the way does not grow with it.
+
+    Pieces are whole seconds, in which both rates have whole samples, and overlap by one second on each side: far more
+    than the filter reaches.
+    """
+    size = BLOCK_SECONDS - 2
+    parts = []
+    for start in range(0, -(-waveform.shape[-1] // source_rate), size):
+        first = max(0, start - 1)
+        part = waveform[..., first * source_rate : (start + size + 1) * source_rate]
+        made = resample(part, source_rate, target_rate)
+        parts.append(made[..., (start - first) * target_rate :][..., : size * target_rate])
+    return torch.cat(parts, -1)
 
 
 def _torchaudio() -> Any:

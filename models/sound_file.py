@@ -50,26 +50,30 @@ def decode_sound(source: Any, start: Fraction | None) -> tuple[NDArray[np.float3
     return line.result(end)
 
 
+ROOM = 1 << 16  # samples there is room for at first
+
+
 class _Line:
     """Decoded blocks laid on one line of samples by their time stamps."""
 
     def __init__(self, start: Fraction | None) -> None:
         self._start, self._rate = start, 0
-        self._parts: list[NDArray[np.float32]] = []
+        self._laid: NDArray[np.float32] | None = None  # [room, C]; grows in place, as lists of blocks would not
         self._length = 0  # samples laid
         self._head = 0  # where the next block begins; before the end of what is laid, its beginning is dropped
 
     def add(self, frame: Any) -> None:
         block = _samples(frame)
         time = None if frame.pts is None else frame.pts * Fraction(frame.time_base)
-        if not self._parts:
+        if self._laid is None:
             self._rate = frame.sample_rate
             self._start = time if self._start is None else self._start
-        block = _fit_channels(block, len(self._parts[0]) if self._parts else len(block))
+            self._laid = np.empty((ROOM, len(block)), np.float32)
+        block = _fit_channels(block, self._laid.shape[1])
         begin = self._head
         if time is not None and self._start is not None:
             due = round((time - self._start) * self._rate)
-            if not self._parts or abs(due - begin) > GAP * self._rate:
+            if not self._head or abs(due - begin) > GAP * self._rate:
                 begin = due
         self._head = begin + block.shape[1]
         if begin > self._length:
@@ -77,13 +81,17 @@ class _Line:
         self._append(block[:, self._length - begin :])
 
     def _append(self, block: NDArray[np.float32]) -> None:
-        self._parts.append(block)
-        self._length += block.shape[1]
+        assert self._laid is not None
+        stop = self._length + block.shape[1]
+        if stop > len(self._laid):
+            self._laid.resize((max(stop, 2 * len(self._laid)), len(block)), refcheck=False)
+        self._laid[self._length : stop] = block.T
+        self._length = stop
 
     def result(self, end: Fraction | None) -> tuple[NDArray[np.float32], int] | None:
-        if not self._length:
+        if not self._length or self._laid is None:
             return None
-        samples = np.concatenate(self._parts, 1)
+        samples = self._laid[: self._length].T
         if end is not None and self._start is not None:
             stated = round((end - self._start) * self._rate)
             if 0 < samples.shape[1] - stated <= CODER_TAIL:

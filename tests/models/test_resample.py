@@ -87,3 +87,13 @@ def test_bad_sounds_are_refused():
         resample.to_mono_16k(torch.zeros(2, 1, 5), 16000)
     with pytest.raises(ValueError, match="positive"):
         resample.resample(torch.zeros(5), 0, 16000)
+
+
+@pytest.mark.parametrize("rate, target", [(44100, 16000), (48000, 16000), (11025, 48000)])
+def test_a_long_sound_in_blocks_is_the_same(rate, target, monkeypatch):
+    sound = torch.randn(2, 100 * rate + 123)
+    made = resample.resample(sound, rate, target)
+    monkeypatch.setattr(resample, "BLOCK_SECONDS", 1000)
+    whole = resample.resample(sound, rate, target)
+    assert made.shape == whole.shape
+    assert (made - whole).abs().max() < 1e-5
