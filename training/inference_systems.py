@@ -17,7 +17,6 @@ from models.generator import FaceGenerator, Generator, inference_form
 from models.geometry import GEOMETRY_ID
 from models.identity import FaceEmbedding
 from models.layouts import SIMSWAP_FIVE, SIMSWAP_RECOGNISER, WAV2LIP_BOX
-from models.networks import build
 from models.networks.simswap import SimSwap
 from models.networks.wav2lip import Wav2Lip
 from models.networks.wavsyncswap import WavSyncSwap, mask_lower_half
@@ -25,6 +24,7 @@ from models.regions import region
 from models.systems import Cascade, SimSwapSystem, Wav2LipSystem
 
 from .config import load_recipe
+from .evaluation.stand_ins import random_network
 from .plan import multiply_adds
 
 UPSTREAM, OURS, ALL_96 = "cascade upstream", "cascade ours", "cascade 96"
@@ -99,7 +99,6 @@ def system(name: str, dtype: torch.dtype, device: torch.device, compiled: bool =
     """
     if name not in SYSTEMS:
         raise ValueError(f"The system {name!r} is unknown; choose among: {', '.join(SYSTEMS)}.")
-    torch.manual_seed(0)
     if name in RECIPES:
         made = _own(name)
     elif name == "wav2lip":
@@ -120,21 +119,22 @@ def system(name: str, dtype: torch.dtype, device: torch.device, compiled: bool =
 def _own(name: str) -> System:
     width, px = name.split("-")
     recipe = load_recipe(f"{width}-96" if width == "small" else name, [])
-    network = WavSyncSwap(**asdict(replace(recipe.model, px=int(px)))).eval()
+    network = random_network("wavsyncswap", asdict(replace(recipe.model, px=int(px))))
+    assert isinstance(network, WavSyncSwap)
     pair, mel = torch.rand(1, 6, network.px, network.px), torch.randn(1, 1, 80, 16)
     macs = multiply_adds(network, pair, mel, torch.randn(1, DIM))
     return System(name, Generator(network, "any", 0, {}), _count(network), macs, _identity("any"))
 
 
 def _of_wav2lip(name: str) -> System:
-    network = build("wav2lip").eval()
+    network = random_network("wav2lip", {})
     assert isinstance(network, Wav2Lip)
     macs = multiply_adds(network, torch.randn(1, 1, 80, 16), torch.rand(1, 6, 96, 96))
     return System(name, _talk(network, WAV2LIP_BOX), _count(network), macs, None)
 
 
 def _cascade(name: str) -> System:
-    first, second = build("wav2lip").eval(), build("simswap_224").eval()
+    first, second = random_network("wav2lip", {}), random_network("simswap_224", {})
     assert isinstance(first, Wav2Lip) and isinstance(second, SimSwap)
     side = 96 if name == ALL_96 else SIMSWAP_SIDE
     macs = multiply_adds(first, torch.randn(1, 1, 80, 16), torch.rand(1, 6, 96, 96))

@@ -66,7 +66,7 @@ def stand_in(kind: str, folder: Path) -> Path:
         recogniser = load_recogniser("builtin")
         config["id_dim"] = recogniser.dim
         facts = {"geometry": geometry.GEOMETRY_ID, "recogniser": recogniser.id, "mel_lag": MEL_LAG}
-    network = _random(chosen.network, config)
+    network = random_network(chosen.network, config)
     layout = recognise(shapes_of(network.state_dict()))
     known = {} if layout is None or layout.network == "wavsyncswap" else layout.metadata
     about = {**known, "network": chosen.network, **({"config": config} if facts else {}), **facts}
@@ -74,7 +74,7 @@ def stand_in(kind: str, folder: Path) -> Path:
     return path
 
 
-def _random(name: str, config: dict[str, Any]) -> nn.Module:
+def random_network(name: str, config: dict[str, Any]) -> nn.Module:
     """Weights that keep the size of what passes: numbers near zero would be slower than real ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
