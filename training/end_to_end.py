@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import upstream
-from models.audio import load_mel
 from models.faces import load_detector
 from models.memory import wait_for
 from models.pipeline import talking_swap
 from models.stages import Stopwatch
-from models.systems import Cascade
+from models.upstream import talking_swap_upstream
 
 from .evaluation.stand_ins import face_handed_on
 from .inference_systems import System
@@ -89,22 +86,12 @@ class EndToEnd:
     def _public(self, system: System) -> None:
         """Wav2Lip writes whole frames, SimSwap finds the face in them anew."""
         from models.video import VideoFile
-        from models.video_writer import VideoWriter
 
-        generator = face_handed_on(system.generator)  # else the second detection would find nothing to work on
-        assert isinstance(generator, Cascade) and system.embedding is not None
         video = VideoFile(self._clip)
-        info, sound = video.info, video.audio()
-        assert sound is not None
-        frames = video.read(0, info.frames)
-        windows = upstream.wav2lip_windows(load_mel(*sound).values.T, info.fps)
-        frames = frames[: len(windows)]
-        boxes = upstream.wav2lip_boxes(upstream.detected_boxes(frames, self._detector), info.width, info.height)
-        talk = replace(generator.talk, metadata={**generator.talk.metadata, "channels": "BGR"})
-        talking = upstream.wav2lip_frames(frames, windows, boxes, talk)
-        swapped = upstream.simswap_frames(talking, self._detector, system.embedding, generator.swap)
-        with VideoWriter(self._out, info.width, info.height, info.fps, sound) as writer:
-            writer.write(swapped)
+        generator = face_handed_on(system.generator)  # else the second detection would find nothing to work on
+        talking_swap_upstream(
+            video, video.audio(), system.embedding, self._out, system=generator, detector=self._detector
+        )
 
     def times(self, runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
         """Seconds of each run, in turn, after one of each to warm up."""
