@@ -30,7 +30,7 @@ from .keeper import Keeper, Record, data_digest, read_record, write
 from .loop import Rhythm, add_run_arguments, follow, launch, stopped
 from .report import write_report
 from .sync_loss import load_expert
-from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, starts
+from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, sounding, starts
 from .teacher import Teacher, distillation_loss
 from .watch import Watch
 
@@ -62,9 +62,12 @@ def probability_loss(audio: Tensor, face: Tensor, negative: Tensor) -> Tensor:
 def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str, float]:
     """On clips: how often the true sound beats one from elsewhere in the clip, how often the offset is found, BCE.
 
+    Windows in which there is nothing to hear are not asked for.
+
     Returns:
         accuracy (true against shifted by five frames or more, per window), offset_within_1 (share of clips whose mean
-        cosine over up to 24 windows peaks within a frame of it, among +-15), loss (BCE, half positives).
+        cosine over up to 24 windows peaks within a frame of it, among +-15), loss (BCE, half positives). Nothing where
+        no clip is long enough.
     """
     right, found, losses = [], [], []
     device = next(expert.parameters()).device
@@ -72,7 +75,11 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
         count = starts(clip)
         if count <= 2 * LAGS:
             continue
-        first = np.unique(np.linspace(LAGS, count - 1 - LAGS, VAL_WINDOWS).astype(int))
+        heard = sounding(data, clip)
+        heard = heard[(heard >= LAGS) & (heard < count - LAGS)]
+        if not len(heard):
+            continue
+        first = heard[np.unique(np.linspace(0, len(heard) - 1, VAL_WINDOWS).astype(int))]
         face = expert.embed_face(frames_to_expert(faces_of(data, clip, first).to(device)))
         lags = np.arange(-LAGS, LAGS + 1)
         places = np.clip(first[:, None] + lags, 0, clip.frames - 2)
@@ -84,6 +91,8 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
         found.append(abs(int(cosine.mean(0).argmax()) - LAGS) <= 1)
         clear = cosine.clamp(1e-7, 1 - 1e-7)
         losses.append(-0.5 * (clear[:, LAGS].log().mean() + (1 - clear[:, far]).log().mean()).item())
+    if not right:
+        return {}
     return {"accuracy": float(np.mean(right)), "offset_within_1": float(np.mean(found)), "loss": float(np.mean(losses))}
 
 
@@ -196,7 +205,7 @@ class SyncCourse:
     def measure(self) -> tuple[dict[str, float], float] | None:
         """On the val clips; the best is the one that most often prefers the true sound."""
         numbers = measure(self.trainer.expert.eval(), self.data, self.data.of("val"))
-        return numbers, numbers["accuracy"]
+        return (numbers, numbers["accuracy"]) if numbers else None
 
     def sample(self, watch: Watch) -> None:
         """Nothing to be seen."""

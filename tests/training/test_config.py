@@ -58,8 +58,8 @@ def test_a_wrong_change_is_one_clear_error(change, message):
 
 
 def test_all_faults_of_a_recipe_are_named_at_once():
-    with pytest.raises(ValueError, match="model.px.*optim.ema"):
-        load_recipe("debug", ["model.px=100", "optim.ema=2.0"])
+    with pytest.raises(ValueError, match="model.px.*optim.ema_images"):
+        load_recipe("debug", ["model.px=100", "optim.ema_images=-1"])
 
 
 def test_an_unknown_recipe_names_the_known_ones(tmp_path):

@@ -19,7 +19,7 @@ from training.export import export
 from training.generator import train
 from training.lip_reader import LipReader
 from training.losses import mouth_weights
-from training.trainer import Trainer
+from training.trainer import Trainer, average_decay
 
 RECIPE = Recipe(schedule=ScheduleConfig(steps=4, gan_start=2, batch=4, swapped=2))
 
@@ -106,6 +106,14 @@ def test_training_starts_from_exported_weights(make, tmp_path):
     assert all(not p.requires_grad for p in fresh.net.audio_encoder.parameters())
 
 
+def test_the_average_forgets_by_images_whatever_the_batch():
+    for batch in (32, 256):
+        steps = 22_016 // batch
+        assert average_decay(22_016, batch, 10_000) ** steps == pytest.approx(0.5)
+    assert average_decay(22_016, 32, 1) < 0.001  # noise that training started from is forgotten at once
+    assert average_decay(0, 32, 100) == 0
+
+
 def test_another_network_does_not_resume_a_checkpoint(make, tmp_path):
     trainer, _ = make()
     trainer.save(tmp_path / "last.pt")
@@ -127,6 +135,7 @@ def test_a_checkpoint_from_before_records_and_new_recipe_keys_is_gone_on_from(ma
     advance(trainer, batches, 1)
     trainer.save(tmp_path / "last.pt")
     state = torch.load(tmp_path / "last.pt", weights_only=True)
+    state["recipe"]["optim"]["ema"] = 0.999  # what the average's half-life was given by once
     del state["record"], state["recipe"]["schedule"]["accumulate"], state["recipe"]["syncnet"]["keep_every"]
     torch.save(state, tmp_path / "old.pt")
     fresh, _ = make()
