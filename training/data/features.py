@@ -24,7 +24,7 @@ CHUNK = 64  # pictures held at a time
 
 
 def features(item: Item, work: Work, settings: Settings) -> dict:
-    """Mel, speech activity, pose thumbnails and, with a lip reader, mouth numbers of every track."""
+    """Mel, share of silence, pose thumbnails and, with a lip reader, mouth numbers of every track."""
     sound = sound_of(work)
     activity = speech_activity(sound).numpy()
     reader = load_reader(settings.reader) if settings.reader else None
@@ -34,9 +34,8 @@ def features(item: Item, work: Work, settings: Settings) -> dict:
         name, strip = track["name"], strip_of(work, track["name"])
         part = track_sound(sound, track["first"], track["frames"])
         speaking = frame_activity(activity, track["first"], track["frames"])
-        arrays = {"mel": part.mel, "column": np.int64(part.column), "columns": np.int64(part.columns)}
         lips = {} if reader is None else {"lips": read_lips(reader, strip)}
-        work.save_arrays(f"{name}.npz", **arrays, activity=speaking, poses=poses_of(strip), **lips)
+        work.save_arrays(f"{name}.npz", **part.arrays(), poses=poses_of(strip), **lips)
         if tower is not None:
             work.save_arrays(f"{name}.heard.npz", heard=hear(tower, part))
         silence[name] = round(float((speaking < 0.5).mean()), 4)

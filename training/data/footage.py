@@ -58,6 +58,18 @@ def _boxed(frames: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
     return np.ascontiguousarray(part)
 
 
+def still(item: Item) -> NDArray[np.uint8] | None:
+    """The picture in the middle of an item, uint8 [H, W, 3], for people to look at; None = nothing can be decoded."""
+    try:
+        with VideoFile(item.path) as video:
+            info = video.info
+            middle = (item.start + min(info.duration, item.stop or info.duration)) / 2
+            frame = min(int(middle * info.fps), info.frames - 1)
+            return video.read(frame, frame + 1)[0]
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def probe(item: Item, work: Work, settings: Settings) -> dict:
     """Read what the file holds; frames and time stamps only, no picture but the first.
 

@@ -2,6 +2,8 @@
 
 A track is the sample `t00012` (json, npz) followed by one sample `t00012_000000` (jpg) a frame. Equal tracks give equal
 bytes: nothing in a shard tells when, where or by how many processes it was made.
+
+The sound of a track stands in sync: its measured offset, told in the facts, is taken out already.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .pictures import Strip
 from .work import npz_bytes, replacing
 
 SHARD_BYTES = 256_000_000  # a shard is closed when it has grown to this
-VERSION = 1
+VERSION = 2  # of the layout; 1 left it to the reader to move the sound
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Packed:
 
     Attributes:
         facts: what is known of it, as JSON; has identity and split.
-        arrays: mel, column, columns, activity, poses, vectors and perhaps lips.
+        arrays: mel, column, columns, first (see `sound.TrackSound`), poses, vectors and perhaps lips.
         strip: its pictures.
     """
 

@@ -95,6 +95,14 @@ def test_a_folder_of_anything_else_is_refused(tmp_path):
         load_clips(tmp_path, tmp_path / "cache")
 
 
+def test_shards_of_another_layout_are_refused_with_what_to_do(prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "copy", ignore=shutil.ignore_patterns("work"))
+    index = json.loads((copy / "index.json").read_text()) | {"version": 1}
+    (copy / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"layout 1, this version reads layout 2.*training prepare.*only packs anew"):
+        load_clips(copy, tmp_path / "cache")
+
+
 def test_the_cache_follows_the_shards(prepared, data, tmp_path):
     moved = load_clips(prepared, tmp_path / "cache", lag=0)
     assert not np.array_equal(moved.windows, data.windows)

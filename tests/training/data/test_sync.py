@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
+from models import audio
 from models.checkpoints import save_weights
 from training.data.listening import LEAST_OTHERS, Spoken, least_correlation, offsets
 from training.data.pictures import Strip, encode
-from training.data.sound import track_sound
+from training.data.sound import packed_sound, track_sound
 from training.data.sync import LAGS, best_lag, lag_curve, load_expert
 
 
@@ -69,6 +72,19 @@ def test_the_expert_is_asked_at_every_lag(tmp_path):
     offset, contrast = best_lag(lag_curve(Loud(), strip, sound))
     assert 4 <= offset <= 6  # a window of five pictures is compared with the sound of its first
     assert contrast > 3
+
+
+@pytest.mark.parametrize("first", [0, 25, 40])
+def test_packed_sound_is_in_sync_whoever_reads_it(first):
+    """The sound of a track at its offset, at the ends of a recording too: readers know no offset."""
+    recording = torch.randn(100 * 640, generator=torch.Generator().manual_seed(0)) * 0.1
+    whole = audio.mel_spectrogram(recording)
+    sound = track_sound(recording, first, 50)
+    for offset in (-10, -3, 0, 10):
+        packed = packed_sound(sound.in_sync(offset).arrays(), 50)
+        for lag in (-10, -1, 0, 4, 10):
+            wanted = audio.mel_windows(whole, 50, Fraction(25), lag + offset, first)[:, 0].numpy()
+            assert np.allclose(packed.windows(lag), wanted, atol=1e-5), (offset, lag)
 
 
 def test_another_networks_file_is_no_expert(tmp_path):
