@@ -194,8 +194,9 @@ class Recipe:
             "schedule.batch": schedule.batch,
             "schedule.swapped": schedule.swapped,
             "loss.identity_rows": seen,
-            "loss.second_rows": min(loss.second_rows, seen),
         }
+        if loss.second_identity:
+            rows["loss.second_rows"] = min(loss.second_rows, seen)
         if schedule.windows:  # all frames of a window go to one process
             rows |= {"schedule.kept": schedule.kept, "schedule.windows": schedule.windows}
         odd = {name: count for name, count in rows.items() if count % parts}

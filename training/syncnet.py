@@ -28,6 +28,7 @@ from .engine import Engine
 from .global_batch import whole
 from .keeper import Keeper, Record, data_digest, read_record, write
 from .loop import Rhythm, add_run_arguments, follow, launch, stopped
+from .plan import describe_syncnet
 from .report import write_report
 from .sync_loss import load_expert
 from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, sounding, starts
@@ -254,7 +255,7 @@ def train(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training syncnet`."""
-    parser.add_argument("--data", type=Path, required=True, help="folder with talking/ and landmarks.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoint, log, prepared clips")
     add_run_arguments(parser)
     parser.add_argument(
@@ -262,6 +263,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--teacher", metavar="FILE", help="frozen expert to learn from beside the data: sets syncnet.teacher"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the whole recipe, sizes, memory and data; do nothing"
     )
     parser.add_argument(
         "--sanity", action="store_true", help="only see whether 32 windows of 8 clips can be learnt by heart; minutes"
@@ -274,6 +278,9 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe, [*args.set, *teacher])
     for file in filter(None, (recipe.syncnet.teacher, args.init)):
         load_expert(Path(file))  # what is wrong with it is told before any work
+    if args.dry_run:
+        print(describe_syncnet(recipe, args.data))
+        return 0
     engine = launch(args.device, recipe.optim.precision)
     with engine.one_by_one():
         data = load_clips(args.data, args.output / "clips")

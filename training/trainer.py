@@ -43,6 +43,11 @@ def average_decay(half_life: int, batch: int, step: int) -> float:
     return 0.5 ** (batch / images) if images else 0.0
 
 
+def critic_of(px: int) -> MultiScalePatchGAN:
+    """The critic of crops of a side (spec A21)."""
+    return MultiScalePatchGAN(scales=2, layers=3 if px <= 128 else 4, width=32)
+
+
 class Trainer:
     """One run's state.
 
@@ -71,7 +76,7 @@ class Trainer:
         self.net = WavSyncSwap(**asdict(model), id_dim=recogniser.dim)
         self.net.audio_encoder.load_state_dict(tower.state_dict())
         self.net.audio_encoder.requires_grad_(False)
-        self.critic = MultiScalePatchGAN(scales=2, layers=3 if model.px <= 128 else 4, width=32)  # spec A21
+        self.critic = critic_of(model.px)
         self.run_net = self.engine.setup(self.net, compiled)
         self.run_critic = self.engine.setup(self.critic, compiled)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
