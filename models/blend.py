@@ -6,6 +6,7 @@ the resolution of the crop, and it ends before the crop's border does, so that n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Rectangle = tuple[slice, slice]  # rows, columns
 
+ERODE = 0.06  # untouched border of the crop, in crop sides
 COLOUR_MATCHES = ("off", "lab")
 ROUNDING = 0.35  # corner radius of the pasted area, in crop sides: the corners beside the chin are background
 STATISTICS_SIDE = 96  # px of the small crops that colour statistics are taken from
@@ -34,7 +36,7 @@ def paste_faces(
     track: FaceTrack,
     mask: Floats | None = None,
     feather: float = 0.05,
-    erode: float = 0.06,
+    erode: float = ERODE,
     colour_match: str = "lab",
 ) -> tuple[NDArray[Any], Floats]:
     """Lay one face back into each frame, where the track says it was cut out.
@@ -60,7 +62,35 @@ def paste_faces(
     _check(frames, crops, track, mask, colour_match)
     result = frames.copy()
     drawn = np.zeros(frames.shape[:3], np.float32)
-    for i in np.flatnonzero(track.present):
+    for i, area, alpha in _pasted(result, crops, track, mask, feather, erode, colour_match):
+        drawn[i][area] = alpha
+    return result, drawn
+
+
+def paste_into(
+    frames: NDArray[Any], crops: Floats, track: FaceTrack, feather: float = 0.05, colour_match: str = "lab"
+) -> None:
+    """As `paste_faces`, into the frames themselves and without an account of it: no frame is copied.
+
+    Raises:
+        ValueError: inputs that do not fit together.
+    """
+    _check(frames, crops, track, None, colour_match)
+    for _ in _pasted(frames, crops, track, None, feather, ERODE, colour_match):
+        pass
+
+
+def _pasted(
+    frames: NDArray[Any],
+    crops: Floats,
+    track: FaceTrack,
+    mask: Floats | None,
+    feather: float,
+    erode: float,
+    colour_match: str,
+) -> Iterator[tuple[int, Rectangle, Floats]]:
+    """Paste in place, frame after frame; number, rectangle and opacity of each paste."""
+    for i in np.flatnonzero(track.present).tolist():
         matrix = track.matrices[i]
         found = paste_area(matrix, frames.shape[1], frames.shape[2], feather, erode)
         if found is None:
@@ -74,13 +104,12 @@ def paste_faces(
         crop = _fitted(np.clip(crops[i], 0, 1, dtype=np.float32), matrix)
         if colour_match == "lab":
             crop = _match_colours(crop, frames[i], matrix)
-        result[i][area] = _mixed(frames[i][area], _warped(crop, matrix, area), alpha)
-        drawn[i][area] = alpha
-    return result, drawn
+        frames[i][area] = _mixed(frames[i][area], _warped(crop, matrix, area), alpha)
+        yield i, area, alpha
 
 
 def paste_area(
-    matrix: Matrices, height: int, width: int, feather: float = 0.05, erode: float = 0.06
+    matrix: Matrices, height: int, width: int, feather: float = 0.05, erode: float = ERODE
 ) -> tuple[Rectangle, Floats] | None:
     """Where a crop is laid into its frame when nothing is masked.
 

@@ -44,7 +44,10 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds faces and their five landmarks."""
+    """Finds faces and their five landmarks.
+
+    One that is cheaper on consecutive frames has a method `detect_video` beside, with the same arguments.
+    """
 
     name: str
     threshold: float

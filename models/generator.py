@@ -5,9 +5,12 @@ Every system sits behind one interface, `FaceGenerator`: the pack's own network 
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,17 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from . import geometry
+from .acceleration import Compiled
 from .checkpoints import bundled_path, load_any, load_into
 from .identity import FaceEmbedding, check_embedding
 from .layouts import recognise, shapes_of
-from .networks.blocks import Style
+from .memory import batch_size, moved, out_of_memory, release, wait_for
 from .networks.wavsyncswap import WavSyncSwap, mask_lower_half
+from .precision import SAMPLE, named_dtype, set_precision, settle
 
 Net = TypeVar("Net", bound=nn.Module)
 Name = str | Path
 
+log = logging.getLogger(__name__)
+
 BUILTIN = "generator_small_96.safetensors"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LONGEST = 0.5  # seconds of a batch where the device is waited for
 
 
 @dataclass
@@ -38,12 +45,16 @@ class FaceGenerator(ABC):
         recogniser: id of the recogniser whose embeddings it understands, "" where it takes none.
         mel_lag: frames by which mel windows are moved (spec A13).
         metadata: everything its file says about itself.
+        undecided: the number type is still to be measured, with the first crops.
+        most: crops a forward pass that memory allowed last, 0 = not known yet.
     """
 
     network: nn.Module
     recogniser: str
     mel_lag: int
     metadata: dict[str, Any]
+    undecided: bool = field(default=False, kw_only=True)
+    most: int = field(default=0, kw_only=True)
 
     @property
     @abstractmethod
@@ -85,6 +96,10 @@ class FaceGenerator(ABC):
                 "picture of the source face or an embedding, or choose the built-in model."
             )
 
+    def compile(self) -> None:
+        """Use torch.compile from now on, where the system can: minutes of compiling for a job that is then faster."""
+        log.info("%s is not compiled: only the pack's own network is.", self.metadata.get("network", "This system"))
+
     @abstractmethod
     def prepare(self, embedding: FaceEmbedding | None) -> Any:
         """What an identity amounts to, computed once and not per frame; handed on to `draw`."""
@@ -103,6 +118,10 @@ class FaceGenerator(ABC):
             [n, 3, px, px] RGB in [0, 1].
         """
 
+    def tuned(self) -> AbstractContextManager:
+        """Settings of the computing libraries while this system draws."""
+        return nullcontext()
+
     @torch.inference_mode()
     def generate(
         self,
@@ -110,17 +129,18 @@ class FaceGenerator(ABC):
         windows: Tensor,
         embedding: FaceEmbedding | None,
         references: Tensor | None = None,
-        batch: int = 16,
+        batch: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Generate new crops; N in = N out.
 
         Args:
-            crops: float [N, 3, S, S] RGB in [0, 1], any S; brought to `px` by area averaging or bicubic interpolation.
+            crops: [N, 3, S, S] RGB, float in [0, 1] or uint8, any S; brought to `px` by area averaging or bicubic
+                interpolation.
             windows: float32 [N, 1, 80, 16] mel windows, one a crop.
             embedding: source identity; None = the target keeps its own face and only the lips are new.
-            references: float [N or 1, 3, S', S'] pictures of the same face; None = each crop itself (spec A10).
-            batch: crops a forward pass.
+            references: [N or 1, 3, S', S'] pictures of the same face, like `crops`; None = each crop itself (spec A10).
+            batch: crops a forward pass; None = by free memory. Out of memory halves it, and work goes on where it was.
             progress: called with (done, N) after every batch; may raise to interrupt.
 
         Returns:
@@ -133,30 +153,83 @@ class FaceGenerator(ABC):
             found = f"{len(crops)} crops, {len(windows)} mel windows"
             raise ValueError(f"Each crop needs its own mel window and reference; got {found}. Cut them from one clip.")
         self.check_identity(embedding)
-        device, prepared = self.device, self.prepare(embedding)
-        result = torch.empty(len(crops), 3, self.px, self.px)
-        for start in range(0, len(crops), batch):
-            part = slice(start, start + batch)
-            target = self.fit(crops[part].to(device))
+        device, prepared, count = self.device, self.prepare(embedding), len(crops)
+        result = torch.empty(count, 3, self.px, self.px, pin_memory=device.type == "cuda")
+
+        def drawn(part: slice) -> Tensor:
+            target = self.fit(moved(crops[part], device))
             reference = target
             if references is not None:
                 chosen = references if len(references) == 1 else references[part]
-                reference = self.fit(chosen.to(device)).expand_as(target)
-            result[part] = self.draw(target, reference, windows[part].to(device), prepared).float().cpu()
-            if progress:
-                progress(min(start + batch, len(crops)), len(crops))
+                reference = self.fit(moved(chosen, device)).expand_as(target)
+            sound = moved(windows[part], device)
+            if self.undecided:
+                self._settle(target, reference, sound, prepared)
+            with self.tuned():
+                return self.draw(target, reference, sound, prepared).float()
+
+        done, size = 0, batch or self._batch(device)
+        while done < count:
+            stop, begun, new = min(done + size, count), time.perf_counter(), self.undecided
+            try:
+                result[done:stop].copy_(drawn(slice(done, stop)), non_blocking=True)
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                size = self.most = max(1, min(size, count) // 2)
+                log.warning("Out of memory: going on with %d crops at a time.", size)
+            else:
+                # Slow networks work on less at a time, so that they can be interrupted.
+                if batch is None and device.type == "cpu" and not new:
+                    fit = int(LONGEST * (stop - done) / (time.perf_counter() - begun))
+                    size = self.most = max(1, min(size, fit))
+                done = stop
+                if progress:
+                    progress(done, count)
+                continue
+            release(device)  # not while the failure holds on to its tensors
+        wait_for(device)
         return result
 
+    def _batch(self, device: torch.device) -> int:
+        free = batch_size(device, self.px, next(self.network.parameters()).element_size())
+        return min(free, self.most) if self.most else free
+
+    def _settle(self, target: Tensor, reference: Tensor, windows: Tensor, prepared: Any) -> None:
+        """Choose the number type by measurement on the first crops, see `precision`."""
+        some = (target[:SAMPLE], reference[:SAMPLE], windows[:SAMPLE])
+        trials = settle(self.network, lambda: self.draw(*some, prepared), target.device)
+        self.undecided = False
+        if trials:
+            chosen = next(self.network.parameters()).dtype
+            log.info("Number type %s of: %s", chosen, "; ".join(map(str, trials)))
+
     def fit(self, crops: Tensor) -> Tensor:
-        """Crops [N, 3, S, S] brought to `px`, float32; area averaging or bicubic interpolation."""
-        return resized(crops, self.px)
+        """Crops [N, 3, S, S], uint8 too, brought to `px`, float32; area averaging or bicubic interpolation."""
+        return resized(crops.float() / 255 if crops.dtype == torch.uint8 else crops, self.px)
 
 
 @dataclass
 class Generator(FaceGenerator):
-    """The pack's own network: speech and identity in one pass."""
+    """The pack's own network: speech and identity in one pass.
+
+    Attributes:
+        compiled: the forward pass through torch.compile, see `compile`; None = plain.
+    """
 
     network: WavSyncSwap
+    compiled: Compiled | None = field(default=None, kw_only=True, repr=False)
+
+    def compile(self) -> None:
+        """See `FaceGenerator.compile`."""
+        self.compiled = Compiled(self.network.modulated, self.device)
+
+    def tuned(self) -> AbstractContextManager:
+        """See `FaceGenerator.tuned`: batches of one size are worth measuring every convolution's algorithms."""
+        cudnn = torch.backends.cudnn
+        if self.compiled is None or not cudnn.is_available():
+            return nullcontext()
+        return cudnn.flags(True, True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32)
 
     @property
     def px(self) -> int:
@@ -180,7 +253,8 @@ class Generator(FaceGenerator):
         """See `FaceGenerator.draw`."""
         pair = torch.cat([mask_lower_half(target), reference], 1).contiguous(memory_format=torch.channels_last)
         dtype = next(self.network.face_encoder.parameters()).dtype
-        return self.network.modulated(pair, windows.to(dtype), prepared)
+        run = self.network.modulated if self.compiled is None or self.undecided else self.compiled
+        return run(pair, windows.to(dtype), prepared)
 
 
 def resized(crops: Tensor, side: int) -> Tensor:
@@ -200,13 +274,8 @@ def inference_form(network: Net, dtype: torch.dtype) -> Net:
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold_norms(module)
-    network.to(dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    for module in network.modules():
-        if isinstance(module, Style):
-            module.float()
-    if isinstance(network, WavSyncSwap):
-        network.style_projection.float()
+    set_precision(network, dtype)
     return network.requires_grad_(False)
 
 
@@ -219,22 +288,6 @@ def _fold_norms(layers: nn.Sequential) -> None:
             layers[i + 1] = nn.Identity()
 
 
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Number type for a precision name; "auto" takes the fastest type the device computes in hardware.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    if precision == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
-    if precision not in PRECISIONS:
-        raise ValueError(f"Precision {precision!r} is unknown; choose auto, {', '.join(PRECISIONS)}.")
-    return PRECISIONS[precision]
-
-
 def load_generator(
     name: Name | Sequence[Name] = "builtin", device: str | torch.device = "cpu", precision: str = "auto"
 ) -> FaceGenerator:
@@ -245,7 +298,7 @@ def load_generator(
             Wav2Lip or SimSwap generator as it is published or imported. Two of these, a Wav2Lip and a SimSwap file,
             are the cascade of both.
         device: where to put it.
-        precision: "auto", "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16", or "auto": chosen with the first crops, see `precision`.
 
     Raises:
         ValueError: the file is missing, damaged, no generator, or was trained with another crop geometry; or two files
@@ -256,7 +309,9 @@ def load_generator(
     device = torch.device(device)
     if not isinstance(name, str | Path):
         parts = [load_generator(part, device, precision) for part in name]
-        return parts[0] if len(parts) == 1 else Cascade.of(parts)
+        whole = parts[0] if len(parts) == 1 else Cascade.of(parts)
+        whole.undecided = precision == "auto"
+        return whole
     path = bundled_path(BUILTIN) if name == "builtin" else Path(name)
     state, metadata = load_any(path)
     layout = recognise(shapes_of(state))
@@ -270,7 +325,9 @@ def load_generator(
             "training`, wav2lip.pth or a SimSwap generator."
         )
     generator = make(path.name, {key: value.float() for key, value in state.items()}, metadata)
-    generator.network = inference_form(generator.network, choose_dtype(precision, device)).to(device)
+    generator.undecided = precision == "auto"
+    dtype = torch.float32 if generator.undecided else named_dtype(precision)
+    generator.network = inference_form(generator.network, dtype).to(device)
     return generator
 
 

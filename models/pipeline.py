@@ -20,7 +20,8 @@ from . import blend, geometry, timing
 from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
 from .face_track import FaceTrack
 from .references import Preview, References, preview_rows, shot_numbers
-from .tracks import Selection, track_faces
+from .stages import Stopwatch, ahead, behind
+from .tracks import Embed, FaceTracker, Selection
 from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
+
+CHUNK_BYTES = 48 << 20  # of frames; some chunks are on their way at a time
+MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class SwapOptions:
         length: what happens when sound and video differ, see `timing.plan_length`.
         speech_gate: quiets the mel where nobody speaks, 0 = off .. 1.
         audio_offset: seconds by which the lips are moved against the sound; positive = later.
-        chunk: frames held at a time.
+        chunk: frames held at a time; None = by their size and the device.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -55,7 +59,7 @@ class SwapOptions:
     length: str = "pad"
     speech_gate: float = 1.0
     audio_offset: float = 0.0
-    chunk: int = 16
+    chunk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class ChunkReferences:
     shots: NDArray[np.integer]
 
     def choose(self, crops: NDArray[np.uint8], there: NDArray[np.integer]) -> torch.Tensor:
-        """References for the crops uint8 [m, S, S, 3] of the chunk's frames `there` -> float32 [m, 3, S, S]."""
+        """References for the crops uint8 [m, S, S, 3] of the chunk's frames `there` -> uint8 [m, 3, S, S]."""
         return as_pictures(self.references.choose(crops, self.frames[there], self.shots[there]))
 
 
@@ -92,8 +96,9 @@ def talking_swap(
     generator: FaceGenerator,
     detector: Detector,
     options: SwapOptions | None = None,
-    embed: Callable[[NDArray, NDArray], NDArray] | None = None,
+    embed: Embed | None = None,
     progress: Progress | None = None,
+    watch: Stopwatch | None = None,
 ) -> SwapReport:
     """Give the face of a video another identity and lips that follow a sound.
 
@@ -108,7 +113,8 @@ def talking_swap(
         detector: face detector.
         options: see `SwapOptions`.
         embed: embeds faces in frames, needed to select by reference identity.
-        progress: called with (done, total) at least once a chunk; may raise to interrupt.
+        progress: called with (done, total) at least once a chunk and once a batch; may raise to interrupt.
+        watch: is told how long each stage was busy.
 
     Raises:
         ValueError: no face anywhere, or inputs that do not fit; the message says what to do.
@@ -120,24 +126,28 @@ def talking_swap(
     seconds = None if audio is None else audio_seconds(audio)
     plan = timing.plan_length(info.frames, info.fps, seconds, options.length)
     needed = 1 if isinstance(source, StillImage) else min(info.frames, plan.frames)
-    step = progress or (lambda done, total: None)
+    step, watch = progress or (lambda done, total: None), watch or Stopwatch()
     total = needed + plan.frames
+    chunk = options.chunk or _chunk(info.width * info.height * 3, generator.device)
 
     mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
     driven = driving_mel(mel, options.speech_gate, options.audio_offset)
     with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
-        chunks = _reported(_first_frames(source, needed, options.chunk), step, total)
-        track = track_faces(chunks, detector, info.fps, options.selection, smoothing=options.smoothing, embed=embed)
+        track = _tracked(source, needed, chunk, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
-        references = References(_preview(source, track, generator.px, lambda: step(needed + start, total)))
-        for start in range(0, plan.frames, options.chunk):
-            stop = min(start + options.chunk, plan.frames)
-            rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
-            frames = timing.read_planned(source, plan, start, stop)
-            windows = open_ended_windows(driven, stop - start, info.fps, generator.mel_lag, start)
-            chosen = ChunkReferences(references, rows, shot_numbers(track.cuts, rows))
-            writer.write(swap_frames(frames, picked(track, rows), windows, embedding, generator, options, chosen))
-            step(needed + stop, total)
+        alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
+        references = References(watch.timed("warp", _preview(source, track, generator.px, alive)))
+        decoded = watch.each("decode", _planned(source.twin(), plan, chunk))
+        encode = watch.timed("encode", writer.write)
+        with ahead(decoded) as chunks, behind(encode) as write:
+            for start, frames in chunks:
+                stop = start + len(frames)
+                rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
+                windows = open_ended_windows(driven, stop - start, info.fps, generator.mel_lag, start)
+                chosen = ChunkReferences(references, rows, shot_numbers(track.cuts, rows))
+                job = (frames, picked(track, rows), windows, embedding, generator, options, chosen)
+                write(swap_frames(*job, watch=watch, alive=alive))
+                step(needed + stop, total)
     remarks = [track.report(generator.px), plan.message, *info.notes]
     if embedding is None:
         remarks.append("No source identity: the face stays the target's own, only the lips are new.")
@@ -156,34 +166,42 @@ def swap_frames(
     generator: FaceGenerator,
     options: SwapOptions,
     references: ChunkReferences | None = None,
+    watch: Stopwatch | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> NDArray[np.uint8]:
     """One chunk: crop, generate, paste. Frames without the face are returned as they are.
 
     Args:
-        frames: uint8 [n, H, W, 3] RGB.
+        frames: uint8 [n, H, W, 3] RGB; written to where they are nobody else's.
         track: the same n frames.
         windows: float32 [n, 1, 80, 16].
         embedding: source identity, None = the target's own.
         generator: a loaded generator.
         options: see `SwapOptions`.
         references: chooses among other crops; None = each crop is its own reference.
+        watch: is told how long each stage was busy.
+        alive: called after every batch; may raise to interrupt.
 
     Returns:
         uint8 [n, H, W, 3].
     """
+    watch = watch or Stopwatch()
     there = np.flatnonzero(track.present)
     if not len(there):
         return frames
-    crops = geometry.warp_crops(frames[there], track.matrices[there], generator.px)
-    pictures = as_pictures(crops)
-    shown = None if references is None else references.choose(crops, there)
-    made = generator.generate(pictures, windows[torch.from_numpy(there)], embedding, shown)
-    made_crops = np.ascontiguousarray(made.permute(0, 2, 3, 1).numpy())
-    pasted, _ = blend.paste_faces(
-        frames[there], made_crops, picked(track, there), feather=options.feather, colour_match=options.colour_match
-    )
-    result = frames.copy()
-    result[there] = pasted
+    with watch("warp"):
+        crops = np.concatenate(
+            [geometry.warp_crops(frames[i : i + 1], track.matrices[i : i + 1], generator.px) for i in there]
+        )
+        shown = None if references is None else references.choose(crops, there)
+    with watch("net"):
+        heard = windows[torch.from_numpy(there)]
+        made = generator.generate(as_pictures(crops), heard, embedding, shown, progress=lambda *_: alive())
+        drawn = np.zeros((len(frames), *made.shape[2:], 3), np.float32)
+        drawn[there] = made.permute(0, 2, 3, 1).numpy()
+    with watch("paste"):
+        result = frames if frames.flags.owndata and frames.flags.writeable else frames.copy()
+        blend.paste_into(result, drawn, track, options.feather, options.colour_match)
     return result
 
 
@@ -203,8 +221,8 @@ def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[],
 
 
 def as_pictures(crops: NDArray[np.uint8]) -> torch.Tensor:
-    """uint8 [n, S, S, 3] -> float32 [n, 3, S, S] in [0, 1]."""
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    """uint8 [n, S, S, 3] -> uint8 [n, 3, S, S]: a quarter of what floats would take on the way to a device."""
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
 def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:
@@ -224,18 +242,44 @@ def audio_seconds(audio: Sound) -> Fraction:
     return Fraction(audio[0].shape[-1], audio[1])
 
 
+def _chunk(frame: int, device: torch.device) -> int:
+    """Frames of so many bytes held at a time."""
+    most = MOST_FRAMES.get(device.type, MOST_FRAMES["cpu"])
+    return max(LEAST_FRAMES, min(most, CHUNK_BYTES // frame))
+
+
+def _tracked(
+    source: FrameSource,
+    count: int,
+    chunk: int,
+    detector: Detector,
+    options: SwapOptions,
+    embed: Embed | None,
+    step: Callable[[int], None],
+    watch: Stopwatch,
+) -> FaceTrack:
+    """The first pass: where the face is in the source's first `count` frames."""
+    known = FaceTracker(detector, source.info.fps, None if embed is None else watch.timed("embed", embed))
+    known.detect = watch.timed("detect", known.detect)
+    frames = watch.each("decode", _first_frames(source.twin(), count, chunk))
+    with ahead(frames) as chunks:
+        for part in chunks:
+            with watch("track"):
+                known.add(part)
+            step(len(known))
+    with watch("track"):
+        return known.select(options.selection, options.smoothing)
+
+
+def _planned(source: FrameSource, plan: timing.LengthPlan, chunk: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Output frames before any change, chunk by chunk, each with the number of its first."""
+    for start in range(0, plan.frames, chunk):
+        yield start, timing.read_planned(source, plan, start, min(start + chunk, plan.frames))
+
+
 def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
     if count < source.info.frames:
         for start in range(0, count, chunk):
             yield source.read(start, min(start + chunk, count))
     else:
         yield from source.chunks(chunk)
-
-
-def _reported(chunks: Iterator[NDArray[np.uint8]], step: Progress, total: int) -> Iterator[NDArray[np.uint8]]:
-    """The chunks, with progress after each was used; the consumer needs no notion of progress."""
-    done = 0
-    for chunk in chunks:
-        yield chunk
-        done += len(chunk)
-        step(min(done, total), total)

@@ -63,6 +63,7 @@ class FaceTracker:
         self, detector: Detector, fps: Fraction, embed: Embed | None = None, bridge: int = BRIDGE, match: float = MATCH
     ) -> None:
         self.detector, self.fps, self.embed, self.bridge, self.match = detector, Fraction(fps), embed, bridge, match
+        self.detect = getattr(detector, "detect_video", detector.detect)  # cheaper where a detector knows it
         self._frames: list[list[Sighting]] = []
         self._shots = ShotFinder()
         self._size: tuple[int, int] | None = None
@@ -90,7 +91,7 @@ class FaceTracker:
             )
         self._size = size
         first = len(self)
-        found = [[face for face in faces if _usable(face)] for faces in self.detector.detect(frames)]
+        found = [[face for face in faces if _usable(face)] for faces in self.detect(frames)]
         for frame in frames:
             self._shots.add(frame)
         vectors = self._embedded(frames, found, first)

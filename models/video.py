@@ -6,6 +6,7 @@ N frames in are N frames out.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .video_index import FrameIndex, coder_rate, scan
-from .video_open import DAMAGED, describe, open_container, picture_stream
+from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
 
 # swscale flags bilinear | full chroma, horizontally in and out | accurate rounding, as PyAV takes them in all versions.
 # Without them every decoded picture is a level and a half too dark.
@@ -71,6 +72,10 @@ class FrameSource(Protocol):
         """Sound float32 [C, T] in step with the first frame, and its rate; None = no sound."""
         ...
 
+    def twin(self) -> FrameSource:
+        """The same frames for another thread: reading here does not move it, nor the other way round."""
+        ...
+
 
 class VideoFile:
     """A video or picture file. Opening it reads the packet headers once, and decodes the first frame.
@@ -84,11 +89,12 @@ class VideoFile:
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
-        self._source, self._name = source, describe(source)
-        self._index = scan(source)
-        self._reader = _Reader(source, self._index)
+        path = isinstance(source, str | os.PathLike)
+        self._source: Any = source if path else GuardedFile(source)  # type: ignore[arg-type]  # a file object
+        self._index = scan(self._source)
+        self._reader = _Reader(self._source, self._index)
         first = self._reader.picture(0)
-        sound = _sound_format(source)
+        sound = _sound_format(self._source)
         self.info = VideoInfo(
             width=first.shape[1],
             height=first.shape[0],
@@ -144,6 +150,12 @@ class VideoFile:
 
         return decode_sound(self._source, self._index.origin)
 
+    def twin(self) -> VideoFile:
+        """See `FrameSource.twin`; shares what opening the file found out."""
+        other = copy.copy(self)
+        other._reader = _Reader(self._source, self._index)
+        return other
+
 
 class FrameArray:
     """Frames in memory.
@@ -178,6 +190,10 @@ class FrameArray:
     def audio(self) -> None:
         """Frames in memory carry no sound."""
 
+    def twin(self) -> FrameArray:
+        """See `FrameSource.twin`."""
+        return self
+
 
 class StillImage:
     """One picture shown for some frames.
@@ -209,6 +225,10 @@ class StillImage:
 
     def audio(self) -> None:
         """A still carries no sound."""
+
+    def twin(self) -> StillImage:
+        """See `FrameSource.twin`."""
+        return self
 
 
 def probe(source: str | os.PathLike[str] | BinaryIO) -> VideoInfo:

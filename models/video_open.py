@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from typing import Any, BinaryIO
 
 DAMAGED = "The file is damaged or incomplete: copy it again, or re-encode it with any video program."
+
+
+class GuardedFile:
+    """A binary file object that several threads read, each wherever it wants.
+
+    Args:
+        file: can seek; stays open.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._lock = file, threading.Lock()
+        self.name = describe(file)
+
+    def read_at(self, position: int, count: int) -> bytes:
+        """Up to `count` bytes from there on."""
+        with self._lock:
+            self._file.seek(position)
+            return self._file.read(count)
+
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        with self._lock:
+            return self._file.seek(0, io.SEEK_END)
 
 
 class SharedFile(io.RawIOBase):
     """A view of a file object with a position of its own, so that several decoders can read it in turn.
 
     Args:
-        file: a binary file object that can seek; stays open when the view is closed.
+        file: stays open when the view is closed.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: GuardedFile) -> None:
         self._file, self._position = file, 0
 
     def readable(self) -> bool:
@@ -29,8 +53,7 @@ class SharedFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read at the view's own position."""
-        self._file.seek(self._position)
-        data = self._file.read(len(buffer))
+        data = self._file.read_at(self._position, len(buffer))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -38,7 +61,7 @@ class SharedFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the view's own position."""
         if whence == io.SEEK_END:
-            offset += self._file.seek(0, io.SEEK_END)
+            offset += self._file.size()
         elif whence == io.SEEK_CUR:
             offset += self._position
         self._position = max(0, offset)
@@ -56,7 +79,7 @@ def describe(source: Any) -> str:
     return str(getattr(source, "name", "the file in memory"))
 
 
-def open_container(source: str | os.PathLike[str] | BinaryIO) -> Any:
+def open_container(source: str | os.PathLike[str] | BinaryIO | GuardedFile) -> Any:
     """Open for reading.
 
     Raises:
@@ -71,7 +94,7 @@ def open_container(source: str | os.PathLike[str] | BinaryIO) -> Any:
             raise FileNotFoundError(f"There is no file {os.fspath(source)}. Check the path, or upload the file again.")
         opened: Any = os.fspath(source)
     else:
-        opened = SharedFile(source)
+        opened = SharedFile(source if isinstance(source, GuardedFile) else GuardedFile(source))
     try:
         return av.open(opened, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:

@@ -21,6 +21,7 @@ from .video_index import coder_rate
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 FALLBACK_RATE = 48000
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+PRESET = "veryfast"  # x264's: half the time of its default; with two steps less of crf the same picture
 BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for speech
 MOST_BITS = 128_000, 512_000  # a channel, all channels
 BLOCK = 1024  # samples of an AAC frame
@@ -41,7 +42,7 @@ class VideoWriter:
         fps: frames per second, exact.
         audio: samples [C, T] and their rate; None = no sound. Rates that AAC lacks are resampled to 48 kHz, channel
             counts other than 1, 2 and 6 are mixed to mono.
-        crf: x264's quality, 0 (lossless) to 51; 18 is visually lossless.
+        crf: x264's quality, 0 (lossless) to 51; at 16 the loss cannot be seen.
 
     Raises:
         ValueError: a size or rate that makes no sense.
@@ -56,7 +57,7 @@ class VideoWriter:
         height: int,
         fps: Fraction,
         audio: tuple[Any, int] | None = None,
-        crf: int = 18,
+        crf: int = 16,
     ) -> None:
         import av
         from av.video.reformatter import VideoReformatter
@@ -148,7 +149,7 @@ class VideoWriter:
         import av
 
         if "libx264" in av.codecs_available:
-            stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": str(crf)})
+            stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": str(crf), "preset": PRESET})
         elif "libopenh264" in av.codecs_available:
             stream = self._container.add_stream("libopenh264", rate=self._fps)
         else:

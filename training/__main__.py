@@ -18,7 +18,7 @@ COMMANDS = {
     "judge": "measure a generator on the validation clips",
     "score": "measure one finished video: sync, identity, sharpness and more",
     "evaluate": "compare systems on a test set: the paper's three tables",
-    "benchmark": "training samples a second by recipe and precision",
+    "benchmark": "training samples a second, or (benchmark inference) every system against the others",
     "export": "turn a training checkpoint into weights that the nodes load",
     "import": "turn a public checkpoint into safetensors that say what they are",
 }

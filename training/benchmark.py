@@ -1,5 +1,7 @@
 """`python -m training benchmark`: training samples a second by recipe and precision, as ratios within one run.
 
+`benchmark inference` compares finished systems, see `inference_benchmark`.
+
 Variants take turns, so that a machine that slows down slows them all; the median round counts. Pictures are noise: the
 time of a step does not depend on what is in them.
 """
@@ -19,6 +21,7 @@ from models.identity import load_recogniser
 from models.networks.blocks import audio_tower
 from models.networks.wavsyncswap import PRESETS
 
+from . import inference_benchmark
 from .batches import Batches, SourceBank
 from .clips import Clip, ClipSet, stored_side
 from .config import Recipe, load_recipe, names
@@ -86,6 +89,9 @@ def table(variants: list[Variant], steps: int) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training benchmark`."""
     parser.add_argument(
+        "what", nargs="?", choices=("training", "inference"), default="training", help="(default: %(default)s)"
+    )
+    parser.add_argument(
         "--recipes", nargs="+", default=["small-96", "base-96"], metavar="NAME", help=f"some of {', '.join(names())}"
     )
     parser.add_argument("--batch", type=int, default=16, help="samples a step (default: %(default)s)")
@@ -94,10 +100,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
+    inference_benchmark.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
+    if args.what == "inference":
+        return inference_benchmark.run(args)
     variants = [
         Variant(name, args.batch, precision, args.device, not args.no_compile)
         for name in args.recipes

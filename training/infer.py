@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +17,7 @@ from models.faces import Detector, load_detector
 from models.generator import load_generator
 from models.identity import FaceEmbedding, Recogniser, average_embeddings, load_recogniser
 from models.pipeline import SwapOptions, SwapReport, talking_swap
+from models.stages import Stopwatch
 from models.tracks import Selection
 from models.video import StillImage, VideoFile
 
@@ -72,12 +75,37 @@ def progress_bar() -> tuple[tqdm, Callable[[int, int], None]]:
     return bar, move
 
 
-def infer(args: argparse.Namespace) -> SwapReport:
-    """Run the whole job as the command line says; returns the pipeline's report."""
-    detector = load_detector(args.detector, args.device, args.threshold)
-    generator = load_generator(args.weights, args.device, args.precision)
-    recogniser = load_recogniser(args.recogniser, args.device)
-    embedding = embed_faces(args.face, recogniser, detector) if args.face else None
+def write_profile(path: Path, watch: Stopwatch, frames: int, fps: Fraction, wall: float) -> None:
+    """How long each stage was busy, as JSON to a file and as a table to the log.
+
+    Stages run side by side, so that their shares of the time together may be more than 1.
+    """
+    table = watch.table(frames, wall, float(frames / fps))
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    log.info("%d frames in %.2f s, real-time factor %.4f", frames, wall, table["real_time_factor"])
+    for stage, row in table["stages"].items():
+        log.info("%-8s %8.2f ms/frame %5.1f %%", stage, row["ms_per_frame"], 100 * row["share"])
+
+
+class Engines:
+    """Detector, generator and recogniser, loaded once for any number of jobs."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.detector = load_detector(args.detector, args.device, args.threshold)
+        self.generator = load_generator(args.weights, args.device, args.precision)
+        self.recogniser = load_recogniser(args.recogniser, args.device)
+        if args.compile:
+            self.generator.compile()
+
+
+def swap(
+    args: argparse.Namespace,
+    engines: Engines,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Stopwatch | None = None,
+) -> SwapReport:
+    """One job as the options say; returns the pipeline's report."""
+    embedding = embed_faces(args.face, engines.recogniser, engines.detector) if args.face else None
     sound = read_sound(args.audio) if args.audio else None
     target = open_target(args.video, None if sound is None else Fraction(sound[0].shape[-1], sound[1]))
     options = SwapOptions(
@@ -90,25 +118,35 @@ def infer(args: argparse.Namespace) -> SwapReport:
         audio_offset=args.audio_offset,
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    return talking_swap(
+        target,
+        sound or target.audio(),
+        embedding,
+        args.out,
+        generator=engines.generator,
+        detector=engines.detector,
+        options=options,
+        embed=engines.recogniser.embed_frames,  # a face keeps its identity across cuts
+        progress=progress,
+        watch=watch,
+    )
+
+
+def infer(args: argparse.Namespace) -> SwapReport:
+    """One job with a progress bar, and a profile if asked for."""
+    engines, watch, begun = Engines(args), Stopwatch(), time.perf_counter()
     bar, move = progress_bar()
     with bar:
-        return talking_swap(
-            target,
-            sound or target.audio(),
-            embedding,
-            args.out,
-            generator=generator,
-            detector=detector,
-            options=options,
-            embed=recogniser.embed_frames,  # a face keeps its identity across cuts
-            progress=move,
-        )
+        report = swap(args, engines, move, watch)
+    if args.profile:
+        write_profile(args.profile, watch, report.frames, report.track.fps, time.perf_counter() - begun)
+    return report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training infer`."""
     files = parser.add_argument_group("files")
-    files.add_argument("--video", type=Path, required=True, metavar="FILE", help="target video, or one still portrait")
+    files.add_argument("--video", type=Path, metavar="FILE", help="target video, or one still portrait")
     files.add_argument(
         "--face",
         type=Path,
@@ -119,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--audio", type=Path, metavar="FILE", help="speech, from any audio or video file (default: the video's own)"
     )
-    files.add_argument("--out", type=Path, required=True, metavar="FILE", help="mp4 to write (H.264 + AAC)")
+    files.add_argument("--out", type=Path, metavar="FILE", help="mp4 to write (H.264 + AAC)")
     face = parser.add_argument_group("which face")
     face.add_argument(
         "--select",
@@ -185,12 +223,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument("--device", default="cpu", help="torch device, e.g. cpu, cuda, mps (default %(default)s)")
     engine.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default %(default)s"
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="number type; auto = the fastest here whose pictures are those of fp32 (default %(default)s)",
     )
+    engine.add_argument(
+        "--compile", action="store_true", help="torch.compile, on a GPU with CUDA graphs; pays for long jobs"
+    )
+    many = parser.add_argument_group("many jobs")
+    many.add_argument(
+        "--batch", type=Path, metavar="JOBS", help='a JSON object a line, {"video": ..., "out": ...} and other options'
+    )
+    many.add_argument(
+        "--processes", type=int, default=1, help="at a time; with --device cuda they share the GPUs (default 1)"
+    )
+    engine.add_argument("--profile", type=Path, metavar="FILE", help="write the time of each stage to a JSON file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run and report."""
+    if args.batch is not None:
+        if args.profile:
+            raise ValueError("--profile is for one job: leave out --batch.")
+        from . import infer_batch
+
+        return infer_batch.run(args)
+    if args.video is None or args.out is None:
+        raise ValueError("Give --video and --out, or --batch with a file of jobs.")
     report = infer(args)
     log.info("%s", report)
     print(args.out)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .blocks import ConvBlock, IdentityBlock, InstanceNorm, Style, TransposedBlock, apply_style, audio_tower
+from .blocks import ConvBlock, IdentityBlock, Style, TransposedBlock, added, audio_tower, normalised
 
 SIZES = (96, 128, 192, 256, 384, 512)
 
@@ -43,14 +43,13 @@ class IdentitySkip(nn.Module):
     def __init__(self, channels: int, dim: int, keep: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 1)
-        self.norm = InstanceNorm()
         self.style = Style(dim, channels)
         self.passage = nn.Conv2d(channels, channels, 1) if keep else None
 
     def forward(self, x: Tensor, style: Tensor, kept: Tensor) -> Tensor:
         """[B, C, H, W], a style [B or 1, 2, C, 1, 1], and 1 or 0 [B or 1, 1, 1, 1] where the face is kept or not."""
-        styled = apply_style(self.norm(self.conv(x)), style)
-        return styled if self.passage is None else styled + kept.to(x.dtype) * self.passage(x)
+        styled = normalised(self.conv(x), style)
+        return styled if self.passage is None else added(styled, kept.to(x.dtype) * self.passage(x))
 
 
 class WavSyncSwap(nn.Module):
@@ -150,7 +149,7 @@ class WavSyncSwap(nn.Module):
         for i, up in enumerate(self.decoder):
             x = up(x)
             if self.skips:
-                x = x + self.skips[i](features[-2 - i], styles[2 * len(self.identity_blocks) + i], styles[-1])
+                x = added(x, self.skips[i](features[-2 - i], styles[2 * len(self.identity_blocks) + i], styles[-1]))
         drawn = torch.sigmoid(self.output_block(x).float())
         if not self.blend:
             return drawn

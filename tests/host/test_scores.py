@@ -106,8 +106,8 @@ def test_sync_score_of_frames_as_crops(host: Host, expert: Path) -> None:
     check_sync(host.run(graph), expected)
 
 
-def test_auto_takes_what_there_is(host: Host, expert: Path) -> None:
-    assert "judge.safetensors" in texts(host.run(sync_graph(model="auto")), "5")[5]
+def test_auto_takes_the_bundled_expert_where_there_is_no_syncnet(host: Host, expert: Path) -> None:
+    assert "sync_expert.safetensors" in texts(host.run(sync_graph(model="auto")), "5")[5]
 
 
 def test_sync_score_explains(host: Host, expert: Path) -> None:

@@ -55,6 +55,7 @@ class Painter:
     """In place of a generator: paints every face green, the brighter the louder its mel window is."""
 
     px, recogniser, mel_lag, hears = 32, "r1", 0, True
+    device = torch.device("cpu")
 
     def check_identity(self, embedding) -> None:
         check_embedding(embedding, self.recogniser)
@@ -63,7 +64,7 @@ class Painter:
     def greens(windows: torch.Tensor) -> torch.Tensor:
         return 0.2 + (windows.mean((1, 2, 3)) + 4) / 8
 
-    def generate(self, crops, windows, embedding, references=None, batch=16, progress=None) -> torch.Tensor:
+    def generate(self, crops, windows, embedding, references=None, batch=None, progress=None) -> torch.Tensor:
         assert len(crops) == len(windows)
         result = torch.zeros(len(crops), 3, self.px, self.px)
         result[:, 1] = self.greens(windows)[:, None, None]

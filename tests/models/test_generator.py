@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import geometry
+from models import geometry, precision
 from models.checkpoints import save_weights
-from models.generator import choose_dtype, inference_form, load_generator
+from models.generator import inference_form, load_generator
 from models.identity import FaceEmbedding
 from models.networks import build
 from models.networks.wavsyncswap import mask_lower_half
@@ -121,7 +121,9 @@ def test_without_identity_the_network_sees_a_zero_vector(weights, tmp_path):
     kept = generator.generate(crops, mel, None)
     pair = torch.cat([mask_lower_half(crops), crops], 1)
     with torch.inference_mode():
-        assert (kept - generator.network(pair, mel, torch.zeros(2, 512))).abs().max() < 1e-5
+        assert (
+            kept - generator.network(pair.contiguous(memory_format=torch.channels_last), mel, torch.zeros(1, 512))
+        ).abs().max() < 1e-5
     assert (kept - generator.generate(crops, mel, embedding())).abs().max() > 1e-4
 
 
@@ -144,6 +146,91 @@ def test_weights_of_another_network_geometry_or_size_are_refused(tmp_path):
             load_generator(tmp_path / f"{name}.safetensors")
 
 
-def test_unknown_precision_is_refused():
+def test_unknown_precision_is_refused(weights):
     with pytest.raises(ValueError, match="fp64"):
-        choose_dtype("fp64", torch.device("cpu"))
+        load_generator(weights, precision="fp64")
+
+
+@pytest.mark.parametrize("seconds, difference, chosen", [(1.0, 0.0, "bf16"), (1.7, 0.0, "fp32"), (1.0, 0.02, "fp32")])
+def test_auto_takes_a_faster_type_only_if_pictures_stay_the_same(weights, monkeypatch, seconds, difference, chosen):
+    real = precision._timed
+
+    def timed(draw, device):
+        pictures, _ = real(draw, device)
+        exact = pictures.dtype == torch.float32 and not calls
+        calls.append(1)
+        return (pictures, 2.0) if exact else (pictures + difference, seconds)
+
+    calls: list[int] = []
+    monkeypatch.setattr(precision, "candidates", lambda device: [torch.bfloat16])
+    monkeypatch.setattr(precision, "_timed", timed)
+    generator = load_generator(weights)
+    crops, mel = torch.rand(5, 3, 96, 96), torch.randn(5, 1, 80, 16)
+    made = generator.generate(crops, mel, embedding())
+    assert len(calls) == 2
+    wanted = load_generator(weights, precision=chosen)
+    dtypes = [[p.dtype for p in g.network.parameters()] for g in (generator, wanted)]
+    assert dtypes[0] == dtypes[1]
+    assert torch.equal(made, wanted.generate(crops, mel, embedding()))
+    generator.generate(crops, mel, embedding())
+    assert len(calls) == 2  # measured once
+
+
+def test_a_type_that_a_layer_lacks_is_passed_over(weights, monkeypatch):
+    monkeypatch.setattr(precision, "candidates", lambda device: [torch.float8_e5m2])
+    generator = load_generator(weights)
+    made = generator.generate(torch.rand(2, 3, 96, 96), torch.randn(2, 1, 80, 16), embedding())
+    assert made.isfinite().all()
+    assert {p.dtype for p in generator.network.parameters()} == {torch.float32}
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_place(weights):
+    generator = load_generator(weights, precision="fp32")
+    crops, mel = torch.rand(7, 3, 96, 96), torch.randn(7, 1, 80, 16)
+    expected, seen, sizes, real = generator.generate(crops, mel, embedding()), [], [], generator.draw
+
+    def draw(target, *rest):
+        sizes.append(len(target))
+        if len(target) > 2 and len(sizes) != 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(target, *rest)
+
+    generator.draw = draw
+    made = generator.generate(crops, mel, embedding(), batch=5, progress=lambda done, total: seen.append(done))
+    assert (made - expected).abs().max() < 1e-5
+    assert sizes == [5, 2]
+    sizes.clear()
+    sizes.append(0)
+    seen.clear()
+    generator.generate(crops, mel, embedding(), batch=5, progress=lambda done, total: seen.append(done))
+    assert sizes[1:] == [5, 2, 2, 2, 1]
+    assert seen == [2, 4, 6, 7]
+    generator.draw = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        generator.generate(crops, mel, embedding())
+
+
+def test_bytes_are_the_crops_that_they_stand_for(weights):
+    generator = load_generator(weights, precision="fp32")
+    crops, mel = torch.randint(0, 256, (2, 3, 120, 120), dtype=torch.uint8), torch.randn(2, 1, 80, 16)
+    made = [generator.generate(pictures, mel, embedding(), pictures) for pictures in (crops, crops.float() / 255)]
+    assert torch.equal(*made)
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(weights, monkeypatch, caplog):
+    def broken(fn, **options):
+        def fail(*_):
+            raise RuntimeError("no compiler here")
+
+        return fail
+
+    generator = load_generator(weights, precision="fp32")
+    crops, mel = torch.rand(3, 3, 96, 96), torch.randn(3, 1, 80, 16)
+    expected = generator.generate(crops, mel, embedding())
+    monkeypatch.setattr(torch, "compile", broken)
+    generator.compile()
+    assert torch.equal(generator.generate(crops, mel, embedding()), expected)
+    assert "no compiler here" in caplog.text
+    monkeypatch.setattr(torch, "compile", lambda fn, **options: fn)  # what is left is the padding of the last batch
+    generator.compile()
+    assert (generator.generate(crops, mel, embedding(), batch=2) - expected).abs().max() < 1e-5

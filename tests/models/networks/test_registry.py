@@ -50,7 +50,7 @@ def test_unknown_option_lists_the_known():
     with pytest.raises(ValueError, match="'iresnet18' has no option 'depth'. Known options: width, dim"):
         build("iresnet18", depth=3)
     with pytest.raises(ValueError, match="Known options: none"):
-        build("syncnet_expert", width=2)
+        build("wav2lip_disc_qual", width=2)
 
 
 def test_networks_are_imported_when_asked_for(root):

@@ -1,0 +1,61 @@
+"""How many crops go through a network at a time: by free memory first, and by what memory says then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+MOST = {"cpu": 16, "cuda": 256}  # crops beyond which nothing gets faster; other devices as the CPU
+MAPS = 12 * 64  # channels of the full size of the crop that are alive at a time, the widest network, with a reserve
+SHARE = 0.5  # of the free memory that may be taken: the host and the frames need some, too
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that can be had on a device now; None where nobody says."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    meminfo = Path("/proc/meminfo")
+    if device.type != "cpu" or not meminfo.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
+
+
+def batch_size(device: torch.device, px: int, itemsize: int) -> int:
+    """Crops of `px` pixels a side that a forward pass may hold, at least 1.
+
+    Args:
+        device: where it runs.
+        px: side of the crop.
+        itemsize: bytes of a number in the network's maps.
+    """
+    most, free = MOST.get(device.type, MOST["cpu"]), free_bytes(device)
+    return most if free is None else max(1, min(most, int(SHARE * free) // (MAPS * px * px * itemsize)))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a failure means that less at a time might work."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+
+
+def release(device: torch.device) -> None:
+    """Give back what the allocator keeps, so that a smaller batch finds room in one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done everything it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on the device; to a GPU out of pinned memory, so that it computes while the copy runs."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,139 @@
+"""Whole jobs for the benchmark, file to file: ours through the pipeline, the public cascade as its programs run it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models import upstream
+from models.audio import load_mel
+from models.faces import load_detector
+from models.memory import wait_for
+from models.pipeline import talking_swap
+from models.stages import Stopwatch
+from models.systems import Cascade
+
+from .inference_systems import System
+
+WIDTH, HEIGHT, FPS, RATE = 1280, 720, Fraction(25), 16000
+
+
+class EndToEnd:
+    """A clip, and systems that are run on it.
+
+    Args:
+        clip: a video with one face; None = a portrait moving over grey, with noise as its speech.
+        seconds: that are used of it.
+        device: of detector and systems.
+
+    Raises:
+        ImportError: PyAV or, for the portrait, scikit-image is missing.
+    """
+
+    def __init__(self, clip: Path | None, seconds: Fraction, device: torch.device) -> None:
+        import av  # noqa: F401  # here, and not in the middle of a measurement
+
+        from models.video import VideoFile
+        from models.video_writer import VideoWriter
+
+        self._folder = Path(tempfile.mkdtemp(prefix="wavsyncswap-"))
+        self._clip, self._out = self._folder / "clip.mp4", self._folder / "out.mp4"
+        self.device, self.profiles = device, dict[str, Any]()
+        self._detector = load_detector("builtin", str(device))
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, (1, int(seconds * RATE))).astype(np.float32)
+        source = None if clip is None else VideoFile(clip)
+        width, height, fps = (WIDTH, HEIGHT, FPS) if source is None else _format(source.info)
+        count = round(seconds * fps) if source is None else min(round(seconds * fps), source.info.frames)
+        pictures = None if source else _portrait()
+        with VideoWriter(self._clip, width, height, fps, (noise, RATE)) as writer:
+            for i in range(count):
+                one = source.read(i, i + 1) if source else _frame(pictures, i)
+                writer.write(one)
+        self.name = "a moving portrait" if clip is None else clip.name
+        self.duration, self.size, self.frames = float(count / fps), (width, height), count
+
+    def __enter__(self) -> EndToEnd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def describe(self) -> str:
+        """One line on the clip."""
+        return f"{self.frames} frames of {self.size[0]}x{self.size[1]}, {self.duration:g} s, {self.name}"
+
+    def run(self, system: System) -> None:
+        """One whole job."""
+        from models.video import VideoFile
+
+        if system.upstream:
+            return self._public(system)
+        video, watch, begun = VideoFile(self._clip), Stopwatch(), time.perf_counter()
+        sound = video.audio()
+        report = talking_swap(
+            video, sound, system.embedding, self._out, generator=system.generator, detector=self._detector, watch=watch
+        )
+        wall = time.perf_counter() - begun
+        self.profiles[system.name] = watch.table(report.frames, wall, self.duration)
+
+    def _public(self, system: System) -> None:
+        """Wav2Lip writes whole frames, SimSwap finds the face in them anew."""
+        from models.video import VideoFile
+        from models.video_writer import VideoWriter
+
+        generator = system.generator
+        assert isinstance(generator, Cascade) and system.embedding is not None
+        video = VideoFile(self._clip)
+        info, sound = video.info, video.audio()
+        assert sound is not None
+        frames = video.read(0, info.frames)
+        windows = upstream.wav2lip_windows(load_mel(*sound).values.T, info.fps)
+        frames = frames[: len(windows)]
+        boxes = upstream.wav2lip_boxes(upstream.detected_boxes(frames, self._detector), info.width, info.height)
+        talk = replace(generator.talk, metadata={**generator.talk.metadata, "channels": "BGR"})
+        talking = upstream.wav2lip_frames(frames, windows, boxes, talk)
+        swapped = upstream.simswap_frames(talking, self._detector, system.embedding, generator.swap)
+        with VideoWriter(self._out, info.width, info.height, info.fps, sound) as writer:
+            writer.write(swapped)
+
+    def times(self, runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+        """Seconds of each run, in turn, after one of each to warm up."""
+        for run in runs.values():
+            run()
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(rounds):
+            for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
+                wait_for(self.device)
+                begun = time.perf_counter()
+                runs[name]()
+                wait_for(self.device)
+                seconds[name].append(time.perf_counter() - begun)
+        return seconds
+
+
+def _format(info: Any) -> tuple[int, int, Fraction]:
+    return info.width, info.height, info.fps
+
+
+def _portrait() -> np.ndarray:
+    from skimage.data import astronaut
+
+    return astronaut()
+
+
+def _frame(portrait: Any, number: int) -> np.ndarray:
+    """The portrait swaying over a blurred background with some noise, uint8 [1, HEIGHT, WIDTH, 3]."""
+    random = np.random.default_rng(number)
+    frame = random.integers(96, 128, (HEIGHT, WIDTH, 3), np.uint8)
+    left, top = round(384 + 60 * np.sin(number / 12)), round(104 + 20 * np.sin(number / 7))
+    frame[top : top + 512, left : left + 512] = portrait
+    return frame[None]
