@@ -145,7 +145,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", default="small-96", help=f"{', '.join(names())} or a TOML file (default: %(default)s)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a value of the recipe; repeatable (default: none)",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda or cuda:N; under torchrun without N (default: %(default)s)"

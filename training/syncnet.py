@@ -135,7 +135,7 @@ class SyncTrainer:
             batch: this process's windows of the step's batch.
 
         Raises:
-            RuntimeError: the loss is no number; nothing was updated, in no process.
+            FloatingPointError: the loss is no number; nothing was updated, in no process.
         """
         config = self.recipe.syncnet
         self._set_rate()
@@ -161,7 +161,11 @@ class SyncTrainer:
         norm = nn.utils.clip_grad_norm_(self.expert.parameters(), 1.0)
         means = self.engine.mean(values.detach())
         if not torch.isfinite(means.sum() + norm):
-            raise RuntimeError(f"Step {self.step} gave a loss of {means.sum()}. Lower syncnet.lr and start again.")
+            raise FloatingPointError(
+                f"Step {self.step} gave a loss of {means.sum()} and a gradient of norm {norm}: "
+                f"{dict(zip(losses, means.tolist(), strict=True))}. Nothing was updated. Lower syncnet.lr and start "
+                "again: the run goes on from its last checkpoint."
+            )
         self.optimizer.step()
         self.step += 1
         return dict(zip(losses, means.tolist(), strict=True))
@@ -262,7 +266,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init", type=Path, metavar="FILE", help="expert to start from, such as lipsync_expert.pth (default: noise)"
     )
     parser.add_argument(
-        "--teacher", metavar="FILE", help="frozen expert to learn from beside the data: sets syncnet.teacher"
+        "--teacher",
+        metavar="FILE",
+        help="frozen expert to learn from beside the data: sets syncnet.teacher (default: none)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the whole recipe, sizes, memory and data; do nothing"

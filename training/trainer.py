@@ -101,7 +101,7 @@ class Trainer:
             each one makes.
 
         Raises:
-            RuntimeError: a loss or gradient is no number; nothing was updated, in no process.
+            FloatingPointError: a loss or gradient is no number; nothing was updated, in no process.
         """
         schedule = self.recipe.schedule
         logged = (self.step + 1) % LOG_EVERY == 0 or self.step + 1 == schedule.steps
@@ -125,7 +125,7 @@ class Trainer:
         means = self.engine.mean(torch.stack(values).mean(0))
         result: dict[str, Any] = dict(zip(losses, means.tolist(), strict=True))
         if not torch.isfinite(means.sum() + norm):
-            raise RuntimeError(
+            raise FloatingPointError(
                 f"Step {self.step} gave a loss of {means.sum().item()} and a gradient of norm {norm.item()}: {result}. "
                 "Nothing was updated. Lower optim.lr and start again: the run goes on from its last checkpoint."
             )

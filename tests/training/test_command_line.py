@@ -67,6 +67,15 @@ def test_an_impossible_recipe_is_refused_before_any_work(tmp_path, capsys):
     assert not output.exists()
 
 
+def test_a_run_that_diverges_ends_with_one_error(monkeypatch, capsys):
+    def diverge(args):
+        raise FloatingPointError("Step 3 gave a loss of nan.")
+
+    monkeypatch.setattr("training.generator.run", diverge)
+    assert main(["generator", "--data", "a", "--output", "b"]) == 1
+    assert capsys.readouterr().err == "error: Step 3 gave a loss of nan.\n"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit) as stop:

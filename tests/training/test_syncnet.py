@@ -142,3 +142,15 @@ def test_a_missing_expert_is_told_before_any_work(tmp_path, capsys):
         assert main(command) == 1
         assert "does not exist" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_changes_nothing_and_is_one_error(talking, tmp_path):
+    recipe = load_recipe("debug", ["syncnet.supervised_steps=0"])
+    trainer, batches = SyncTrainer(recipe, compiled=False), SyncBatches(talking, talking.of("train"), 0)
+    before = {name: value.clone() for name, value in trainer.expert.named_parameters()}
+    batch = batches(0, 2, 3)
+    batch.lips[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"Step 0 gave a loss of nan.*Nothing was updated"):
+        trainer.train_step(batch)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.expert.named_parameters())
+    assert trainer.step == 0
