@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import signal
 import threading
 import time
@@ -167,5 +168,9 @@ def launch(device: str, precision: str) -> Engine:
 
 def stopped(command: str, args: argparse.Namespace, step: int, steps: int) -> str:
     """What to tell who stopped a run: nothing is lost, and how it goes on."""
-    again = f"{command} --data {args.data} --output {args.output} --recipe {args.output}/recipe.toml"
-    return f"Stopped and saved after step {step} of {steps}. Go on with:\npython -m training {again}"
+    again = ["--data", str(args.data), "--output", str(args.output), "--recipe", str(args.output / "recipe.toml")]
+    again += ["--device", args.device] if args.device != "cpu" else []
+    again += ["--no-compile"] if args.no_compile else []
+    return (
+        f"Stopped and saved after step {step} of {steps}. Go on with:\npython -m training {command} {shlex.join(again)}"
+    )
