@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clips import FPS
-from .items import SPLITS, Item, Settings
+from .items import LAYOUT, SPLITS, Item, Settings
 from .listening import Spoken, least_correlation, offsets
 from .people import name_people, split_people
 from .pictures import Strip
 from .quality import SAME_FRAME, mean_vector
 from .report import write_report
-from .shards import VERSION, Packed, write_shards
-from .sound import sound_from
+from .shards import Packed, write_shards
+from .sound import samples_in_sync, sound_from, wav
 from .stages import DROPPING, STILL
 from .sync import FARTHEST, too_far
 from .tracking import strip_of
@@ -140,7 +140,7 @@ def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> d
     write_json(output / "manifest.json", manifest)
     left_out = [(entry, picture_of(entry, works)) for entry in failures]
     write_report(output / "report.html", manifest, entries, [_strip(one) for one in found], left_out)
-    index = {"version": VERSION, "px": settings.px, "side": settings.side, "lips": settings.reader is not None}
+    index = {"version": LAYOUT, "px": settings.px, "side": settings.side, "lips": settings.reader is not None}
     write_json(output / "index.json", {**index, "tracks": entries}, indent=None)
     return manifest
 
@@ -180,10 +180,11 @@ def _packed(one: Found, person: str, split: str) -> Packed:
         "sync": one.sync,
         "quality": work.result("quality")["tracks"][name],
     }
-    stored = work.arrays(f"{name}.npz")
-    sound = sound_from(stored, one.track["first"], one.track["frames"]).in_sync(one.sync["offset"] or 0)
+    stored, offset = work.arrays(f"{name}.npz"), one.sync["offset"] or 0
+    mel = sound_from(stored, one.track["first"], one.track["frames"]).in_sync(offset)
     seen = {key: values for key, values in stored.items() if key in ("poses", "lips")}
-    return Packed(facts, {**sound.arrays(), **seen, "vectors": _vectors(one)}, _strip(one))
+    sound = wav(samples_in_sync(stored["samples"], offset))
+    return Packed(facts, {**mel.arrays(), **seen, "vectors": _vectors(one)}, sound, _strip(one))
 
 
 def _manifest(
@@ -192,7 +193,7 @@ def _manifest(
     frames = sum(entry["frames"] for entry in entries)
     shards = sorted({entry["shard"] for entry in entries})
     return {
-        "version": VERSION,
+        "version": LAYOUT,
         "settings": settings.described(),
         "shards": {
             name: {"sha256": sha256_of(output / name), "bytes": (output / name).stat().st_size} for name in shards

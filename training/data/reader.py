@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clips import FPS, Clip, ClipSet, check_side
-from .items import SPLITS
+from .items import LAYOUT, SPLITS
 from .pictures import decode
-from .shards import VERSION
 from .sound import packed_sound
 from .work import sha256_of, write_json
 
@@ -191,12 +190,24 @@ def read_index(folder: Path) -> dict[str, Any]:
         ValueError: it is of another layout.
     """
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    if index["version"] != VERSION:
+    if index["version"] != LAYOUT:
         raise ValueError(
-            f"{folder} holds shards of layout {index['version']}, this version reads layout {VERSION}. Run the same "
-            "`python -m training prepare` again: with its work folder still there it only packs anew."
+            f"{folder} holds shards of layout {index['version']}, this version reads layout {LAYOUT}. Prepare the "
+            "videos again, into another folder: python -m training prepare."
         )
     return index
+
+
+def read_wav(folder: Path, name: str) -> bytes | None:
+    """The sound of a track of a folder of shards, a WAV; None = there is no such track.
+
+    Raises:
+        ValueError: the shard is damaged.
+    """
+    for track in read_index(folder)["tracks"]:
+        if track["name"] == name:
+            return Shards(folder).member(track["shard"], track["wav"])
+    return None
 
 
 def summary(folder: Path) -> str:

@@ -1,7 +1,9 @@
-"""The sound of a track: its stretch of the mel spectrogram, and the windows of its frames at any lag."""
+"""The sound of a track: its samples, its stretch of the mel spectrogram, and the windows of its frames at any lag."""
 
 from __future__ import annotations
 
+import io
+import wave
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from models import audio
+from models.resample import SAMPLE_RATE
 
 from ..clips import FPS
 
 REACH = 20  # frames of sound kept on both sides, so that lags and offsets find what they need
 PACKED_REACH = 10  # of these in shards, whose sound is in sync: for the lags that trainers want
+SAMPLES = SAMPLE_RATE // int(FPS)  # of a frame
 EDGE = 4  # mel columns whose 50 ms of sound lie beyond the ends of a cut
 
 
@@ -84,6 +88,30 @@ def track_sound(sound: torch.Tensor, first: int, frames: int) -> TrackSound:
     part = sound[begin * audio.HOP : (high + EDGE) * audio.HOP]
     mel = audio.mel_spectrogram(part)[:, low - begin : high - begin]
     return TrackSound(mel.numpy(), low, columns, first, frames)
+
+
+def cut_samples(sound: NDArray[np.int16], first: int, frames: int) -> NDArray[np.int16]:
+    """The samples of some frames of a recording, int16 [frames * 640]; zeros before its beginning and after its end."""
+    start, stop = first * SAMPLES, (first + frames) * SAMPLES
+    inside = sound[max(0, start) : max(0, stop)]
+    before = min(max(0, -start), stop - start)
+    return np.pad(inside, (before, stop - start - before - len(inside)))
+
+
+def samples_in_sync(around: NDArray[np.int16], offset: int) -> NDArray[np.int16]:
+    """What belongs to the pictures out of the samples of a track and of `REACH` frames before and after it."""
+    return cut_samples(around, REACH + offset, len(around) // SAMPLES - 2 * REACH)
+
+
+def wav(samples: NDArray[np.int16]) -> bytes:
+    """A WAV file of 16 kHz mono."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
 
 
 def packed_sound(arrays: dict[str, np.ndarray], frames: int) -> TrackSound:
