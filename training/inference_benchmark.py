@@ -53,9 +53,10 @@ class Variant:
 
     def warm(self) -> None:
         """Compile, fill caches, and find out how many calls a timed run needs."""
-        for _ in range(2):
+        for _ in range(1 if self.device.type == "cpu" else 3):
             self._run()
-            self.resident()
+            if self.device.type != "cpu":
+                self.resident()
         wait_for(self.device)
         begun = time.perf_counter()
         self._run()
@@ -63,8 +64,9 @@ class Variant:
         self.calls = max(1, round(SERIES / (time.perf_counter() - begun)))
 
     def time(self) -> None:
-        """One round."""
-        for run, times in ((self._run, self.net), (self.resident, self.alone)):
+        """One round; a CPU has nothing to copy."""
+        everything = ((self._run, self.net), (self.resident, self.alone))
+        for run, times in everything[: 1 if self.device.type == "cpu" else 2]:
             wait_for(self.device)
             begun = time.perf_counter()
             for _ in range(self.calls):
@@ -131,7 +133,7 @@ def _variants(
 
 def _row(variant: Variant, limits: dict[str, dict[str, float]]) -> dict[str, Any]:
     made, name = variant.system, NAMES[variant.dtype]
-    seconds, alone = statistics.median(variant.net), statistics.median(variant.alone)
+    seconds, alone = statistics.median(variant.net), statistics.median(variant.alone or variant.net)
     memory = variant.memory()
     return {
         "system": made.name,

@@ -66,6 +66,8 @@ def test_a_failure_stays_with_its_job_and_what_is_done_is_left_alone(jobs):
     assert json.loads(state.path(found[0], DONE).read_text())["report"] == "fine"
     seen.clear()
     run(jobs, lambda args: seen.append(args.video.name) or "mended")
+    assert seen == []  # failed in this run already
+    run(jobs, lambda args: seen.append(args.video.name) or "mended", begun=time.time() + 60)
     assert seen == ["missing.mp4"]
     assert state.is_done(found[1])
     assert not state.path(found[1], FAILED).exists()

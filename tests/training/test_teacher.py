@@ -55,13 +55,13 @@ def test_a_pupil_comes_nearer_to_its_teacher(file, talking):
     texture = random.integers(0, 256, (180, 6, 6, 3), np.uint8).repeat(20, 1).repeat(20, 2)
     talking = replace(talking, crops=texture, windows=random.uniform(-4, 4, (180, 80, 16)).astype(np.float32))
     change = [f"syncnet.teacher={file}", "syncnet.supervised_steps=0", "syncnet.distillation=1000", "optim.warmup=1"]
-    recipe = load_recipe("debug", [*change, "syncnet.steps=100", "syncnet.lr=1e-3", "optim.precision=fp32"])
+    recipe = load_recipe("debug", [*change, "syncnet.steps=100", "syncnet.lr=5e-4", "optim.precision=fp32"])
     trainer = SyncTrainer(recipe, compiled=False)
     half = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]]).repeat_interleave(4, 0)
     trainer.teacher.vectors = lambda mel, faces: (half[: len(mel)], half[4 : 4 + len(mel)])
     batch = SyncBatches(talking, talking.of("train"), 0)(0, 2, 2)
-    losses = [trainer.train_step(batch)["distillation"] for _ in range(20)]
-    assert np.mean(losses[-5:]) < 0.5 * losses[0]  # one step's loss swings; when the descent begins differs by machine
+    losses = [trainer.train_step(batch)["distillation"] for _ in range(30)]
+    assert np.median(losses[-9:]) < 0.5 * losses[0]  # single steps jump, and when differs by machine
 
 
 def test_a_missing_teacher_names_its_key(tmp_path):
