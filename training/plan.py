@@ -114,9 +114,8 @@ def describe(recipe: Recipe, data: Path) -> str:
             to_toml(recipe),
             f"generator: {_millions(network)} parameters, {macs / 1e9:.2f} GMACs a frame",
             _memory(parts, recipe, "a batch (of one of its parts) through generator, critic, recogniser and readers"),
-            f"samples: {schedule.steps * schedule.batch:,} in {schedule.steps:,} steps of {schedule.batch}, the GAN "
-            f"from step {schedule.gan_start:,} on; before them {schedule.tower_steps:,} steps of the audio tower and "
-            f"{schedule.reader_steps:,} of the lip reader",
+            f"samples: {schedule.steps * schedule.batch:,} in {schedule.steps:,} steps of {schedule.batch}",
+            f"phases: {generator_phases(recipe)}",
             f"data: {data_found(data)}",
         ]
     )
@@ -136,11 +135,27 @@ def describe_syncnet(recipe: Recipe, data: Path) -> str:
             f"{FRAMES} frames and 200 ms",
             _memory(parts, recipe, "a batch through both towers"),
             f"samples: {config.steps * windows:,} windows in {config.steps:,} steps of {windows} ({config.windows} of "
-            f"each of {config.clips} clips); mouth numbers alone for {config.supervised_steps:,} steps, then the "
-            f"contrastive losses too{taught}",
+            f"each of {config.clips} clips)",
+            f"phases: mouth numbers alone until step {config.supervised_steps:,}, then the contrastive losses "
+            f"too{taught}",
             f"data: {data_found(data)}",
         ]
     )
+
+
+def generator_phases(recipe: Recipe) -> str:
+    """What is learnt when, in order."""
+    schedule, optim, loss = recipe.schedule, recipe.optim, recipe.loss
+    phases = [f"{schedule.reader_steps:,} steps of the lip reader and {schedule.tower_steps:,} of the audio tower"]
+    if schedule.gan_start:
+        phases.append(f"from step 0 without the critic at a rate of {optim.lr:g}")
+    phases.append(f"from step {schedule.gan_start:,} with it at {optim.lr * optim.gan_rate:g}")
+    if loss.sync:
+        phases.append(
+            f"sync from the step on, {loss.sync_start:,} at the earliest, at which its gate opens, rising over "
+            f"{loss.sync_ramp:,} steps"
+        )
+    return "; ".join(phases)
 
 
 def generator_parts(recipe: Recipe) -> list[Part]:

@@ -33,6 +33,8 @@ def test_the_plan_names_the_numbers_of_the_specification(folder):
 def test_the_plan_counts_samples_and_clips(folder):
     text = describe(load_recipe("debug"), folder)
     assert "24 in 6 steps of 4" in text
+    assert "phases: 4 steps of the lip reader and 4 of the audio tower; from step 0 without the critic at a" in text
+    assert "from step 3 with it at 0.0002" in text
     assert "talking: 2 train clips of 1 people, 1 val clips of 1 people" in text
     assert "[schedule]" in text
 
@@ -41,7 +43,7 @@ def test_the_sync_plan_names_the_numbers_of_the_public_layout(folder):
     text = describe_syncnet(load_recipe("small-96"), folder)
     assert "16.44 M parameters, 1.2" in text
     assert "192,000 windows in 3,000 steps of 64 (8 of each of 8 clips)" in text
-    assert "mouth numbers alone for 400 steps" in text
+    assert "mouth numbers alone until step 400" in text
     assert "10 times the distance to t.pt" in describe_syncnet(load_recipe("debug", ["syncnet.teacher=t.pt"]), folder)
     half = describe_syncnet(load_recipe("small-96", ["syncnet.width=0.5"]), folder)
     assert gigabytes(half) < gigabytes(text)

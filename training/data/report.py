@@ -25,7 +25,7 @@ h2 { margin-top: 2em } table { border-collapse: collapse } td, th { padding: .15
 .sheet { display: flex; flex-wrap: wrap; gap: 8px } figure { margin: 0; width: 120px; font-size: 11px }
 figure img, figure p { width: 120px; height: 120px; margin: 0; display: block; object-fit: contain; background: #eee }
 figcaption { overflow-wrap: anywhere }
-.plots { display: flex; flex-wrap: wrap; gap: 24px } .val figcaption, .val_seen figcaption { color: #a40 }
+.plots { display: flex; flex-wrap: wrap; gap: 24px } .val figcaption, .val_seen figcaption, .val span { color: #a40 }
 rect { fill: #48c } text { font-size: 11px; fill: #444 }
 """
 
@@ -143,7 +143,8 @@ def write_report(
     body = (
         f"<h1>Training data</h1><p>{totals}{60 * manifest['hours']:.1f} minutes, {size:.0f} MB.</p>"
         f"{_splits(entries)}{_sync_note(entries)}<h2>Numbers</h2><div class='plots'>{''.join(plots)}</div>"
-        f"<h2>Left out</h2>{_failures(left_out)}<h2>Tracks</h2>{contact_sheet(entries, strips)}"
+        f"<h2>Left out</h2>{_failures(left_out)}<h2>Tracks</h2><p>The middle picture of each; <span class='val'>"
+        f"<span>coloured</span></span> ones are kept for measuring.</p>{contact_sheet(entries, strips)}"
     )
     page = f"<!doctype html><meta charset='utf-8'><title>Training data</title><style>{STYLE}</style>{body}\n"
     with replacing(path) as file:
