@@ -77,8 +77,9 @@ def test_phases_and_frozen_networks(make):
     assert {"l1", "low", "identity", "second_identity", "lips", "adversarial", "matching"} <= set(losses[2])
     assert all(torch.equal(v, trainer.net.audio_encoder.state_dict()[k]) for k, v in tower.items())
     assert all(torch.equal(v, trainer.losses.recogniser.network.state_dict()[k]) for k, v in recogniser.items())
-    assert all(p.grad is None for p in trainer.losses.recogniser.network.parameters())
-    assert all(p.grad is None for p in trainer.losses.reader.parameters())
+    for frozen in (trainer.losses.recogniser.network, trainer.losses.reader, trainer.net.audio_encoder):
+        assert all(p.grad is None for p in frozen.parameters())
+        assert not any(module.training for module in frozen.modules())
 
 
 def test_a_checkpoint_exports_to_weights_that_load_and_run(make, tmp_path):
