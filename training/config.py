@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -64,7 +64,7 @@ class OptimConfig:
     warmup: int = 100
     clip: float = 5.0  # largest norm of the generator's gradient
     ema_images: int = 22_000  # half-life of the weights' average in images, whatever the batch; 0 = no average
-    precision: str = "bf16"
+    precision: str = "auto"  # bf16 where the device computes it in hardware, else fp32; or one of these
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Recipe:
                 0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
             ),
             "optim.ema_images is not negative": optim.ema_images >= 0,
-            "optim.precision is bf16 or fp32": optim.precision in ("bf16", "fp32"),
+            "optim.precision is auto, bf16 or fp32": optim.precision in ("auto", "bf16", "fp32"),
             "syncnet.steps, clips, measure_every and temperature lie above 0, windows above 1": (
                 min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
                 and self.syncnet.windows > 1
@@ -207,6 +207,11 @@ class Recipe:
                 f"{processes} process(es) of {schedule.accumulate} part(s) each need multiples of {parts} rows; "
                 f"{found}. For instance: {better}"
             )
+
+
+def in_precision(recipe: Recipe, precision: str) -> Recipe:
+    """The same recipe in another number type."""
+    return replace(recipe, optim=replace(recipe.optim, precision=precision))
 
 
 def names() -> list[str]:

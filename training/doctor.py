@@ -28,6 +28,7 @@ from models.video_writer import VideoWriter
 from .clips import FPS
 from .data.pictures import decode, encode
 from .data.reader import summary
+from .engine import Engine, settled
 
 GIB = 2**30
 NEEDED_DISK = 10 * GIB  # prepared crops of an hour at 96 px, and checkpoints
@@ -91,10 +92,13 @@ def check_device(name: str) -> Finding:
         return Finding(f"{name} computes {total} instead of {64**3}", "Update the driver or choose another --device.")
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory / GIB
-        fast = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "no bf16: set optim.precision=fp32"
-        return Finding(f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB, {fast}")
-    fast = "AMX bfloat16" if torch.cpu._is_amx_tile_supported() else "no AMX: optim.precision=fp32 may be faster"
-    return Finding(f"{name}: {torch.get_num_threads()} threads, {fast}")
+        return Finding(f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB, {_number_type(device)}")
+    return Finding(f"{name}: {torch.get_num_threads()} threads, {_number_type(device)}")
+
+
+def _number_type(device: torch.device) -> str:
+    fast = settled("auto", device)
+    return f"trains in {fast}" if fast == "bf16" else f"trains in {fast}: bf16 is not in hardware"
 
 
 def check_back_ends(name: str) -> Finding:
@@ -126,11 +130,9 @@ def _imported(name: str, tell: Callable[[Any], str]) -> str:
 
 
 def check_engine(name: str) -> Finding:
-    """One step of a tiny network as the trainers make it, in the recipes' bf16."""
-    from .engine import Engine
-
+    """One step of a tiny network as the trainers make it, in the number type that recipes choose here."""
     try:
-        engine = Engine(name, "bf16")
+        engine = Engine(name, "auto")
         network = engine.setup(torch.nn.Conv2d(3, 4, 3), compiled=False)
         with engine.precise():
             loss = network(torch.ones(2, 3, 8, 8, device=engine.device)).float().square().mean()
@@ -141,7 +143,7 @@ def check_engine(name: str) -> Finding:
         return Finding(f"no step on {name}: {str(error).splitlines()[0]}", "See the device above, or set --device cpu.")
     if not torch.isfinite(loss):
         return Finding(f"a step on {name} gives {loss.item()}", "Set optim.precision=fp32.")
-    return Finding(f"a bf16 step on {engine.device}")
+    return Finding(f"a step on {engine.device} in {settled('auto', engine.device)}")
 
 
 def check_compiler() -> Finding:

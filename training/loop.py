@@ -8,14 +8,16 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
+
 from .ahead import drawn_ahead
-from .config import names
-from .engine import Engine
+from .config import Recipe, in_precision, load_recipe, names
+from .engine import Engine, settled
 from .keeper import Keeper, Trainable
 
 if TYPE_CHECKING:
@@ -156,6 +158,17 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="cpu", help="cpu, cuda or cuda:N; under torchrun without N (default: %(default)s)"
     )
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile and a C++ compiler")
+
+
+def chosen_recipe(args: argparse.Namespace, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe that a trainer's options ask for, its number type that of the device.
+
+    Raises:
+        ValueError: as `load_recipe`.
+    """
+    recipe = load_recipe(args.recipe, [*args.set, *changes])
+    kind = torch.device(args.device.partition(":")[0])
+    return in_precision(recipe, settled(recipe.optim.precision, kind))
 
 
 def launch(device: str, precision: str) -> Engine:

@@ -17,6 +17,7 @@ from models.networks.wavsyncswap import WavSyncSwap
 
 from .config import Recipe, to_toml
 from .data.reader import summary
+from .engine import settled
 from .lip_reader import LipReader
 from .trainer import critic_of
 
@@ -200,6 +201,6 @@ def _millions(*networks: nn.Module) -> str:
 
 
 def _memory(parts: Sequence[Part], recipe: Recipe, what: str) -> str:
-    precision = recipe.optim.precision
+    precision = settled(recipe.optim.precision, torch.device("cpu"))
     size = sum(part.bytes(precision) for part in parts) / 2**30
     return f"memory: about {size:.1f} GiB in one process, in {precision}: weights, optimisers, {what}"

@@ -23,11 +23,11 @@ from models.networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert
 
 from .audio_tower import augment_mel
 from .clips import Clip, ClipSet, load_clips
-from .config import Recipe, load_recipe, to_toml
+from .config import Recipe, to_toml
 from .engine import Engine
 from .global_batch import whole
 from .keeper import Keeper, Record, data_digest, read_record, write
-from .loop import Rhythm, add_run_arguments, follow, launch, stopped
+from .loop import Rhythm, add_run_arguments, chosen_recipe, follow, launch, stopped
 from .plan import describe_syncnet
 from .report import write_report
 from .sync_loss import load_expert
@@ -281,7 +281,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training; with --sanity status 1 says that the check failed."""
     teacher = [f"syncnet.teacher={json.dumps(args.teacher)}"] if args.teacher else []
-    recipe = load_recipe(args.recipe, [*args.set, *teacher])
+    recipe = chosen_recipe(args, teacher)
     for file in filter(None, (recipe.syncnet.teacher, args.init)):
         load_expert(Path(file))  # what is wrong with it is told before any work
     if args.dry_run:

@@ -62,7 +62,9 @@ def test_memory_is_what_the_backward_pass_needs():
 
 def test_memory_follows_batch_parts_and_precision(folder):
     def of(*changes: str) -> float:
-        return gigabytes(describe(load_recipe("base-96", ["loss.identity_rows=32", *changes]), folder))
+        return gigabytes(
+            describe(load_recipe("base-96", ["loss.identity_rows=32", "optim.precision=bf16", *changes]), folder)
+        )
 
     assert of("schedule.accumulate=4") < of("schedule.accumulate=2") < of() < of("optim.precision=fp32")
 
