@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from models.networks.blocks import audio_tower
 
 from .clips import OPENING, Clip, ClipSet
+from .engine import settled
 
 log = logging.getLogger(__name__)
 AVERAGE = 0.995  # of the weights over steps; the tower is small and its steps are noisy
@@ -94,10 +95,11 @@ def pretrain(
     rows, weights = rows_of(clips), fair_weights(clips)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
     windows, mouth = torch.from_numpy(data.windows), torch.from_numpy(data.mouth)
+    fast = settled("auto", torch.device(device)) == "bf16"
     started = time.monotonic()
     for step in range(steps):
         picked = torch.from_numpy(rows[torch.multinomial(weights, 128, replacement=True, generator=random).numpy()])
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=fast):
             predicted = model(augment_mel(windows[picked][:, None], random).to(device))
         loss = nn.functional.smooth_l1_loss(predicted.float(), mouth[picked].to(device))
         optimizer.zero_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -63,8 +63,8 @@ class OptimConfig:
     discriminator_lr: float = 2e-4
     warmup: int = 100
     clip: float = 5.0  # largest norm of the generator's gradient
-    ema: float = 0.999
-    precision: str = "bf16"
+    ema_images: int = 22_000  # half-life of the weights' average in images, whatever the batch; 0 = no average
+    precision: str = "auto"  # bf16 where the device computes it in hardware, else fp32; or one of these
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Recipe:
             "optim.lr and discriminator_lr lie above 0 and below 1": all(
                 0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
             ),
-            "optim.ema lies between 0 and 1": 0 <= optim.ema < 1,
-            "optim.precision is bf16 or fp32": optim.precision in ("bf16", "fp32"),
+            "optim.ema_images is not negative": optim.ema_images >= 0,
+            "optim.precision is auto, bf16 or fp32": optim.precision in ("auto", "bf16", "fp32"),
             "syncnet.steps, clips, measure_every and temperature lie above 0, windows above 1": (
                 min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
                 and self.syncnet.windows > 1
@@ -194,8 +194,9 @@ class Recipe:
             "schedule.batch": schedule.batch,
             "schedule.swapped": schedule.swapped,
             "loss.identity_rows": seen,
-            "loss.second_rows": min(loss.second_rows, seen),
         }
+        if loss.second_identity:
+            rows["loss.second_rows"] = min(loss.second_rows, seen)
         if schedule.windows:  # all frames of a window go to one process
             rows |= {"schedule.kept": schedule.kept, "schedule.windows": schedule.windows}
         odd = {name: count for name, count in rows.items() if count % parts}
@@ -206,6 +207,11 @@ class Recipe:
                 f"{processes} process(es) of {schedule.accumulate} part(s) each need multiples of {parts} rows; "
                 f"{found}. For instance: {better}"
             )
+
+
+def in_precision(recipe: Recipe, precision: str) -> Recipe:
+    """The same recipe in another number type."""
+    return replace(recipe, optim=replace(recipe.optim, precision=precision))
 
 
 def names() -> list[str]:
@@ -235,6 +241,19 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     recipe = from_mapping(Recipe, values)
     recipe.check()
     return recipe
+
+
+def from_checkpoint(values: Mapping[str, Any]) -> Recipe:
+    """The recipe in a checkpoint, perhaps an older one: keys that it lacks have their defaults, others are gone."""
+    known = asdict(Recipe())
+    return from_mapping(
+        Recipe,
+        {
+            section: {key: value for key, value in keys.items() if key in known[section]}
+            for section, keys in values.items()
+            if section in known
+        },
+    )
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import importlib.metadata
 import platform
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +23,23 @@ from models import audio
 from models.checkpoints import bundled_path, sha256_file
 from models.identity import load_recogniser
 from models.video import VideoFile, read_audio
+from models.video_writer import VideoWriter
 
+from .clips import FPS
+from .data.pictures import decode, encode
 from .data.reader import summary
+from .engine import Engine, settled
 
 GIB = 2**30
 NEEDED_DISK = 10 * GIB  # prepared crops of an hour at 96 px, and checkpoints
 # (mean, deviation, [0, 0], [40, 40], [79, 80], [10, 0]) of the mel of one second of noise, model-spec 3.10
 MEL_GOLDEN = (0.183218, 0.701925, -0.699969, 0.327803, 1.016951, 0.001163)
-PACKAGES = ("torch", "torchaudio", "numpy", "opencv-python", "av", "onnx", "onnxruntime", "insightface")
-FABRIC = "lightning-fabric"
+PYTHON = (3, 10)
+# What training cannot do without, and from which version on; all other packages have a way round.
+NEEDED = {"torch": "2.6", "av": "14.2", "numpy": "1.26", "opencv-python": "4.8", "lightning-fabric": "2.6.6"}
+EXTRAS = ("torchaudio", "onnx", "onnxruntime", "insightface", "rich", "tensorboard", "matplotlib", "ray")
+REINSTALL = "pip install --force-reinstall av opencv-python"
+SAME = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
 
 
 @dataclass(frozen=True)
@@ -40,15 +51,32 @@ class Finding:
 
 
 def check_versions() -> Finding:
-    """Python and the packages; only torch, PyAV and lightning-fabric are needed, the others have a way round."""
-    versions = []
-    for name in (*PACKAGES, FABRIC):
+    """Python, the packages that training needs, and those that it does without."""
+    versions = {name: _version(name) for name in (*NEEDED, *EXTRAS)}
+    old = [
+        f'"{name}>={least}"'
+        for name, least in NEEDED.items()
+        if versions[name] is None or _numbers(str(versions[name])) < _numbers(least)
+    ]
+    remedies = [f"pip install {' '.join(old)}"] if old else []
+    if sys.version_info < PYTHON:
+        remedies.append(f"Install Python {PYTHON[0]}.{PYTHON[1]} or later.")
+    told = ", ".join(f"{name} {version or 'absent'}" for name, version in versions.items())
+    return Finding(f"Python {platform.python_version()}, {told}", " ".join(remedies))
+
+
+def _version(name: str) -> str | None:
+    for one in (name, *SAME.get(name, ())):
         try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
+            return importlib.metadata.version(one)
         except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{name} absent")
-    remedy = f'pip install "{FABRIC}>=2.6.6"' if f"{FABRIC} absent" in versions else ""
-    return Finding(f"Python {platform.python_version()}, {', '.join(versions)}", remedy)
+            continue
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """2.11.0+cpu -> (2, 11, 0)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def check_device(name: str) -> Finding:
@@ -64,9 +92,58 @@ def check_device(name: str) -> Finding:
         return Finding(f"{name} computes {total} instead of {64**3}", "Update the driver or choose another --device.")
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory / GIB
-        return Finding(f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB")
-    fast = "AMX bfloat16" if torch.cpu._is_amx_tile_supported() else "no AMX: optim.precision=fp32 may be faster"
-    return Finding(f"{name}: {torch.get_num_threads()} threads, {fast}")
+        return Finding(f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB, {_number_type(device)}")
+    return Finding(f"{name}: {torch.get_num_threads()} threads, {_number_type(device)}")
+
+
+def _number_type(device: torch.device) -> str:
+    fast = settled("auto", device)
+    return f"trains in {fast}" if fast == "bf16" else f"trains in {fast}: bf16 is not in hardware"
+
+
+def check_back_ends(name: str) -> Finding:
+    """What torch was built with, how processes would talk to each other, and the packages that bring their own code."""
+    parts = torch.distributed
+    talk = [n for n in ("gloo", "nccl") if parts.is_available() and getattr(parts, f"is_{n}_available")()]
+    found = [
+        f"torch for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'}",
+        f"{torch.cuda.device_count()} CUDA device(s)",
+        "oneDNN" if torch.backends.mkldnn.is_available() else "no oneDNN",
+        f"processes by {' and '.join(talk)}" if talk else "one process only: no gloo, no NCCL",
+        f"onnxruntime {_imported('onnxruntime', lambda module: ', '.join(module.get_available_providers()))}",
+        f"torchaudio {_imported('torchaudio', lambda module: 'loads')}",
+    ]
+    several = name.startswith("cuda") and torch.cuda.device_count() > 1
+    lacks = "nccl" not in talk and several
+    remedy = "Several GPUs need NCCL for torchrun: install a torch build with it (Linux)." if lacks else ""
+    return Finding("; ".join(found), remedy)
+
+
+def _imported(name: str, tell: Callable[[Any], str]) -> str:
+    """What a package that nothing here depends on says of itself; a broken one is told, and worked round."""
+    try:
+        return tell(importlib.import_module(name))
+    except ModuleNotFoundError:
+        return "absent"
+    except Exception as error:  # a broken binary raises anything
+        return f"broken ({str(error).splitlines()[0] if str(error) else type(error).__name__}), done without"
+
+
+def check_engine(name: str) -> Finding:
+    """One step of a tiny network as the trainers make it, in the number type that recipes choose here."""
+    try:
+        engine = Engine(name, "auto")
+        network = engine.setup(torch.nn.Conv2d(3, 4, 3), compiled=False)
+        with engine.precise():
+            loss = network(torch.ones(2, 3, 8, 8, device=engine.device)).float().square().mean()
+        engine.backward(loss)
+    except ImportError as error:
+        return Finding("lightning-fabric does not load", str(error))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return Finding(f"no step on {name}: {str(error).splitlines()[0]}", "See the device above, or set --device cpu.")
+    if not torch.isfinite(loss):
+        return Finding(f"a step on {name} gives {loss.item()}", "Set optim.precision=fp32.")
+    return Finding(f"a step on {engine.device} in {settled('auto', engine.device)}")
 
 
 def check_compiler() -> Finding:
@@ -115,6 +192,33 @@ def check_weights() -> Finding:
     return Finding(f"bundled networks are whole, recogniser {load_recogniser('builtin').id}")
 
 
+def check_video() -> Finding:
+    """One sample through all codecs: H.264 with AAC, as samples are written, and JPEG, as crops are stored."""
+    slope = np.linspace(16, 235, 96).astype(np.uint8)
+    frames = np.ascontiguousarray(np.broadcast_to(slope[None, None, :, None], (25, 96, 96, 3)))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "sample.mp4"
+            sound = (np.sin(np.arange(16000) / 20)[None].astype(np.float32), 16000)
+            with VideoWriter(path, 96, 96, FPS, sound) as writer:
+                writer.write(frames)
+            with VideoFile(path) as video:
+                found, heard = video.read(0, video.info.frames), video.audio()
+        picture = decode(encode(frames[0]))
+    except (OSError, ValueError, RuntimeError) as error:
+        return Finding(
+            f"a sample cannot be written and read: {error}", "pip install --force-reinstall av opencv-python"
+        )
+    off = [float(np.abs(one.astype(int) - frames[0]).mean()) for one in (found[-1], picture)]
+    if len(found) != 25 or heard is None or max(off) > 4:
+        return Finding(
+            f"a sample of 25 frames with sound comes back as {len(found)} frames, {'with' if heard else 'no'} sound, "
+            f"{max(off):.1f} grey levels off",
+            REINSTALL,
+        )
+    return Finding(f"25 frames with sound decode to within {max(off):.1f} grey levels (H.264, AAC, JPEG)")
+
+
 def check_data(folder: Path) -> Finding:
     """The data folder has what the trainers read; its first clip decodes, picture and sound as long as each other."""
     if (folder / "index.json").is_file():
@@ -140,9 +244,9 @@ def check_data(folder: Path) -> Finding:
 
 def _check_shards(folder: Path) -> Finding:
     try:
-        return Finding(summary(folder))
-    except (OSError, ValueError) as error:
-        return Finding(f"the shards are damaged: {error}", "Copy them again, or prepare the folder anew.")
+        return Finding(f"{summary(folder)}; the first picture of every track decodes")
+    except (OSError, ValueError, KeyError) as error:
+        return Finding(f"the shards cannot be read: {error}", "Copy them again, or prepare the folder anew.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,21 +261,28 @@ def run(args: argparse.Namespace) -> int:
     checks: dict[str, Callable[[], Finding]] = {
         "versions": check_versions,
         "device": lambda: check_device(args.device),
+        "back ends": lambda: check_back_ends(args.device),
+        "engine": lambda: check_engine(args.device),
         "compiler": check_compiler,
         "disk": lambda: check_disk(args.output),
         "mel": check_mel,
         "weights": check_weights,
+        "sample": check_video,
     }
     if args.data:
         checks["data"] = lambda: check_data(args.data)
-    failed = 0
+    failed: list[str] = []
     for name, check in checks.items():
+        if name == "engine" and "device" in failed:
+            continue  # said already
         finding = check()
-        failed += bool(finding.remedy)
+        if finding.remedy:
+            failed.append(name)
         print(f"{'FAIL' if finding.remedy else 'ok':4}  {name:9} {finding.found}")
         if finding.remedy:
             print(f"      {'':9} -> {finding.remedy}")
-    print(
-        f"{failed} of {len(checks)} checks failed." if failed else "All is well.", file=sys.stderr if failed else None
-    )
-    return 1 if failed else 0
+    if failed:
+        print(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}.", file=sys.stderr)
+        return 1
+    print("All is well." if args.data else "All is well. The data was not looked at: give --data for that.")
+    return 0

@@ -14,9 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.precision import candidates
+
 from .global_batch import with_global_statistics
 
 PATIENCE = timedelta(hours=2)  # how long processes wait for one that measures or prepares
+
+
+def settled(precision: str, device: torch.device) -> str:
+    """What "auto" means on a device: bf16 where it is computed in hardware, else fp32, which is faster there."""
+    if precision != "auto":
+        return precision
+    absent = device.type == "cuda" and not torch.cuda.is_available()  # which is told where the device is taken
+    return "bf16" if not absent and torch.bfloat16 in candidates(device) else "fp32"
 
 
 class Engine:
@@ -24,7 +34,7 @@ class Engine:
 
     Args:
         device: "cpu", "cuda" or "cuda:N"; under torchrun without a number, every process takes its own.
-        precision: "bf16" (autocast) or "fp32".
+        precision: "bf16" (autocast), "fp32", or "auto", see `settled`.
 
     Attributes:
         index, count: which process this is, of how many.
@@ -50,7 +60,7 @@ class Engine:
             num_nodes=together // here,
             # Buffers are the same everywhere already: statistics are global, and the rest is frozen.
             strategy=ddp(timeout=PATIENCE, broadcast_buffers=False) if together > 1 else "auto",
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            precision="bf16-mixed" if settled(precision, torch.device(kind)) == "bf16" else "32-true",
         )
         self.fabric.launch()
         self.index, self.count = self.fabric.global_rank, self.fabric.world_size

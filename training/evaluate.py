@@ -202,12 +202,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training evaluate`."""
     test = parser.add_mutually_exclusive_group(required=True)
     test.add_argument(
-        "--data", type=Path, help="folder of videos; each becomes a target, another's first frame its face"
+        "--data",
+        type=Path,
+        help="folder of videos; each becomes a target, another's first frame its face (default: none, see --manifest)",
     )
-    test.add_argument("--manifest", type=Path, help="test set as CSV: target, source, and audio, name, person if known")
+    test.add_argument(
+        "--manifest",
+        type=Path,
+        help="test set as CSV: target, source, and audio, name, person if known (default: none, see --data)",
+    )
     parser.add_argument("--split", default="val", help="of --data, where its manifest.csv has splits (default: val)")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle of --data (default: 0)")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pairs (default: all)")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pairs (default: 0 = all)")
     parser.add_argument("--output", type=Path, required=True, help="folder for videos, numbers, tables, pictures")
     parser.add_argument(
         "--systems",
@@ -231,19 +237,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     making.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     judging = parser.add_argument_group("judging")
-    judging.add_argument("--metrics", nargs="+", choices=list(METRICS), default=list(METRICS), help="(default: all)")
+    judging.add_argument(
+        "--metrics", nargs="+", choices=list(METRICS), default=list(METRICS), help="what is measured (default: all)"
+    )
     judging.add_argument("--sync", type=Path, help="syncnet_v2.model, or a sync expert (default: the bundled one)")
     judging.add_argument(
         "--identity-judge",
         default="builtin",
         help="recogniser that judges likeness; better not the one in the losses (default: builtin)",
     )
-    judging.add_argument("--landmarks", type=Path, help="face_landmarker.task, or 1k3d68.onnx of buffalo_l: for LMD")
-    judging.add_argument("--inception", type=Path, help="pt_inception-2015-12-05-6726825d.pth: for FID")
-    judging.add_argument("--min-track", type=int, default=100, help="least detections of a face for LSE (default: 100)")
+    judging.add_argument(
+        "--landmarks", type=Path, help="face_landmarker.task, or 1k3d68.onnx of buffalo_l (default: none, no LMD)"
+    )
+    judging.add_argument("--inception", type=Path, help="pt_inception-2015-12-05-6726825d.pth (default: none, no FID)")
+    judging.add_argument(
+        "--min-track", type=int, default=100, help="least detections of a face for LSE, frames (default: 100)"
+    )
     timing = parser.add_argument_group("timing")
     timing.add_argument("--repeats", type=int, default=20, help="rounds (default: 20)")
-    timing.add_argument("--seconds", type=float, default=10.0, help="length of the clip (default: 10)")
+    timing.add_argument("--seconds", type=float, default=10.0, help="length of the clip, s (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

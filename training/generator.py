@@ -21,12 +21,12 @@ from models.networks.wavsyncswap import PRESETS
 from .audio_tower import pretrain
 from .batches import Batch, Batches
 from .clips import ClipSet, load_clips
-from .config import Recipe, load_recipe, to_toml
+from .config import Recipe, to_toml
 from .engine import Engine
 from .keeper import Keeper, data_digest
 from .leak import leaks
 from .lip_reader import LipReader, load_reader, pretrain_reader
-from .loop import Rhythm, add_run_arguments, follow, launch, stopped
+from .loop import Rhythm, add_run_arguments, chosen_recipe, follow, launch, stopped
 from .plan import describe
 from .report import write_report
 from .samples import HeldOut
@@ -175,7 +175,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training; status 0 also when asked to stop, since nothing is lost."""
-    recipe = load_recipe(args.recipe, args.set)
+    recipe = chosen_recipe(args)
     if args.dry_run:
         print(describe(recipe, args.data))
         return 0

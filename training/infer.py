@@ -146,7 +146,12 @@ def infer(args: argparse.Namespace) -> SwapReport:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training infer`."""
     files = parser.add_argument_group("files")
-    files.add_argument("--video", type=Path, metavar="FILE", help="target video, or one still portrait")
+    files.add_argument(
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="target video, or one still portrait (default: none; needed without --batch)",
+    )
     files.add_argument(
         "--face",
         type=Path,
@@ -157,7 +162,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--audio", type=Path, metavar="FILE", help="speech, from any audio or video file (default: the video's own)"
     )
-    files.add_argument("--out", type=Path, metavar="FILE", help="mp4 to write (H.264 + AAC)")
+    files.add_argument(
+        "--out", type=Path, metavar="FILE", help="mp4 to write, H.264 + AAC (default: none; needed without --batch)"
+    )
     face = parser.add_argument_group("which face")
     face.add_argument(
         "--select",
@@ -181,7 +188,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "loop/bounce/hold = the video follows the sound (default %(default)s)",
     )
     look.add_argument(
-        "--smoothing", type=float, default=0.5, help="of the crop's movement, 0 = off .. 1 (default %(default)s)"
+        "--smoothing",
+        type=float,
+        default=0.5,
+        help="of the crop's movement over time, 0 = off .. 1 (default %(default)s)",
     )
     look.add_argument(
         "--feather", type=float, default=0.05, help="soft edge as a share of the crop's side (default %(default)s)"
@@ -233,12 +243,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     many = parser.add_argument_group("many jobs")
     many.add_argument(
-        "--batch", type=Path, metavar="JOBS", help='a JSON object a line, {"video": ..., "out": ...} and other options'
+        "--batch",
+        type=Path,
+        metavar="JOBS",
+        help='file of jobs, a JSON object a line: {"video": ..., "out": ...} and other options (default: one job)',
     )
     many.add_argument(
-        "--processes", type=int, default=1, help="at a time; with --device cuda they share the GPUs (default 1)"
+        "--processes",
+        type=int,
+        default=1,
+        help="jobs at a time; with --device cuda they share the GPUs (default %(default)s)",
     )
-    engine.add_argument("--profile", type=Path, metavar="FILE", help="write the time of each stage to a JSON file")
+    engine.add_argument(
+        "--profile", type=Path, metavar="FILE", help="write the seconds of each stage to a JSON file (default: none)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -234,7 +234,14 @@ def fallen(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training benchmark inference`; device, rounds and output are shared with training."""
     group = parser.add_argument_group("inference")
-    group.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS, metavar="NAME", help="rows")
+    group.add_argument(
+        "--systems",
+        nargs="+",
+        default=list(SYSTEMS),
+        choices=SYSTEMS,
+        metavar="NAME",
+        help="some of %(choices)s (default: all)",
+    )
     group.add_argument(
         "--dtypes", nargs="+", choices=sorted(PRECISIONS), help="number types (default: what the device computes)"
     )
@@ -242,10 +249,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compile", action="store_true", help="own systems through torch.compile")
     group.add_argument("--no-e2e", action="store_true", help="leave out the runs from file to file")
     group.add_argument("--clip", type=Path, help="video for these (default: one made of a public-domain portrait)")
-    group.add_argument("--seconds", type=Fraction, default=Fraction(4), help="of it (default: %(default)s)")
+    group.add_argument("--seconds", type=Fraction, default=Fraction(4), help="length of it, s (default: %(default)s)")
     group.add_argument("--e2e-rounds", type=int, default=3, help="rounds of these (default: %(default)s)")
-    group.add_argument("--record", type=Path, metavar="FILE", help="also write a JSON record")
-    group.add_argument("--check", type=Path, metavar="FILE", help="warn of ratios more than 15 %% below this record's")
+    group.add_argument("--record", type=Path, metavar="FILE", help="also write a JSON record (default: none)")
+    group.add_argument(
+        "--check", type=Path, metavar="FILE", help="warn of ratios more than 15 %% below this record's (default: none)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

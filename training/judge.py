@@ -208,10 +208,14 @@ def table(result: dict) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training judge`."""
     parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
-    parser.add_argument("--weights", default="builtin", help="generator to judge (default: the bundled one)")
+    parser.add_argument("--weights", default="builtin", help="generator to judge (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="folder for judge.json and judge.md")
     parser.add_argument(
-        "--recogniser", type=Path, action="append", default=[], help="another recogniser's file to judge by; repeatable"
+        "--recogniser",
+        type=Path,
+        action="append",
+        default=[],
+        help="another recogniser's file to judge by; repeatable (default: none)",
     )
     parser.add_argument(
         "--reader",

@@ -19,6 +19,7 @@ from models.checkpoints import bundled_path, load_into, load_weights
 
 from .batches import Batches, sample
 from .clips import OPENING, Clip, ClipSet
+from .engine import settled
 
 SIDE = 96
 
@@ -114,7 +115,7 @@ def pretrain_reader(data: ClipSet, batches: Batches, steps: int, seed: int = 0) 
     started = time.monotonic()
     for step in range(steps):
         crops, rows = batches.pictures(step, 64)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settled("auto", device) == "bf16"):
             read = reader(softened(crops, step))
         wanted = ((lips[rows] - mean) / deviation).clamp(-4, 4).to(device)
         loss = nn.functional.smooth_l1_loss(read.float(), wanted)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
+
 from models.stages import ahead
 
-from .config import names
-from .engine import Engine
+from .config import Recipe, in_precision, load_recipe, names
+from .engine import Engine, settled
 from .keeper import Keeper, Trainable
 
 if TYPE_CHECKING:
-    import torch
-
     from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -167,12 +168,27 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", default="small-96", help=f"{', '.join(names())} or a TOML file (default: %(default)s)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a value of the recipe; repeatable (default: none)",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda or cuda:N; under torchrun without N (default: %(default)s)"
     )
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile and a C++ compiler")
+
+
+def chosen_recipe(args: argparse.Namespace, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe that a trainer's options ask for, its number type that of the device.
+
+    Raises:
+        ValueError: as `load_recipe`.
+    """
+    recipe = load_recipe(args.recipe, [*args.set, *changes])
+    kind = torch.device(args.device.partition(":")[0])
+    return in_precision(recipe, settled(recipe.optim.precision, kind))
 
 
 def launch(device: str, precision: str) -> Engine:
@@ -185,5 +201,9 @@ def launch(device: str, precision: str) -> Engine:
 
 def stopped(command: str, args: argparse.Namespace, step: int, steps: int) -> str:
     """What to tell who stopped a run: nothing is lost, and how it goes on."""
-    again = f"{command} --data {args.data} --output {args.output} --recipe {args.output}/recipe.toml"
-    return f"Stopped and saved after step {step} of {steps}. Go on with:\npython -m training {again}"
+    again = ["--data", str(args.data), "--output", str(args.output), "--recipe", str(args.output / "recipe.toml")]
+    again += ["--device", args.device] if args.device != "cpu" else []
+    again += ["--no-compile"] if args.no_compile else []
+    return (
+        f"Stopped and saved after step {step} of {steps}. Go on with:\npython -m training {command} {shlex.join(again)}"
+    )

@@ -82,9 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="reads mouth numbers: builtin, lip_reader.pt of a run, or none to store none (default: %(default)s)",
     )
     parser.add_argument(
-        "--sync", type=Path, help="exported sync expert (default: by --reader, else sync stays unknown)"
+        "--sync",
+        type=Path,
+        help="exported sync expert to measure offsets with (default: by --reader, else sync stays unknown)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split into train and val (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the split into train and val (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from models.video_writer import VideoWriter
 
 from .batches import Batch, Batches, SourceBank, sample
 from .clips import FPS, Clip, ClipSet
+from .data.reader import read_wav
 from .losses import mouth_weights
 from .sources import Embedder, clip_vectors
 
@@ -31,7 +33,7 @@ class HeldOut:
 
     Args:
         data: prepared clips.
-        folder: data folder; CLIP.wav in one of its folders is the video's sound, without one it is silent.
+        folder: data folder; the video's sound is in its shards, or is CLIP.wav in one of its folders, or is absent.
         recogniser: the generator's.
         px: side of the crops.
 
@@ -120,6 +122,9 @@ def excerpt(data: ClipSet, clips: list[Clip]) -> ClipSet:
 
 
 def find_sound(folder: Path, clip: Clip) -> tuple[NDArray[np.float32], int] | None:
-    """A clip's sound, samples [C, T] and their rate, from the file beside it; None = there is no such file."""
+    """A clip's sound, samples [C, T] and their rate, out of its shard or the file beside it; None = there is none."""
+    if (folder / "index.json").is_file():
+        stored = read_wav(folder, clip.name)
+        return None if stored is None else read_audio(io.BytesIO(stored))
     path = next(folder.glob(f"*/{clip.name}.wav"), None)
     return None if path is None else read_audio(path)

@@ -48,15 +48,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clips = [name for name, metric in METRICS.items() if metric.level == "clip"]
     parser.add_argument("--video", type=Path, required=True, help="video to judge")
     parser.add_argument("--audio", type=Path, help="sound it should go with (default: its own)")
-    parser.add_argument("--reference", type=Path, help="target video that it was made from, of the same size and rate")
-    parser.add_argument("--source", type=Path, nargs="+", default=[], help="pictures of the face it should show")
+    parser.add_argument(
+        "--reference", type=Path, help="target video that it was made from, of the same size and rate (default: none)"
+    )
+    parser.add_argument(
+        "--source", type=Path, nargs="+", default=[], help="pictures of the face it should show (default: none)"
+    )
     parser.add_argument("--metrics", nargs="+", choices=clips, default=clips, help="some of %(choices)s (default: all)")
     parser.add_argument("--sync", type=Path, help="syncnet_v2.model or a sync expert (default: the bundled expert)")
-    parser.add_argument("--landmarks", type=Path, help="face_landmarker.task, or 1k3d68.onnx of buffalo_l")
+    parser.add_argument(
+        "--landmarks", type=Path, help="face_landmarker.task, or 1k3d68.onnx of buffalo_l (default: none, no LMD)"
+    )
     parser.add_argument("--recogniser", default="builtin", help="builtin, or a recogniser file (default: %(default)s)")
-    parser.add_argument("--min-track", type=int, default=100, help="least detections of a face (default: %(default)s)")
+    parser.add_argument(
+        "--min-track", type=int, default=100, help="least detections of a face, frames (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="also write the numbers to this JSON file")
+    parser.add_argument("--output", type=Path, help="also write the numbers to this JSON file (default: none)")
 
 
 def run(args: argparse.Namespace) -> int:

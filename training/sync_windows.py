@@ -2,7 +2,7 @@
 
 A batch holds several windows of each of several clips. Windows of one clip at another time are the hard negatives
 (same face, same voice), those of other clips the easy ones; windows nearer than five frames share frames and are no
-negatives.
+negatives. Windows without sound are neither positives nor negatives: closed lips go with any of them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .clips import Clip, ClipSet
 from .shelf import Shelf
 
 PX = 96
+SOUND = -3.5  # mean of a mel window, of -4 to 4, from which on there is something to hear (spec 5.3)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def starts(clip: Clip) -> int:
     return max(0, clip.frames - FRAMES + 1)
 
 
+def sounding(data: ClipSet, clip: Clip) -> np.ndarray:
+    """First frames of a clip's windows in which there is something to hear, int64 [W]."""
+    levels = data.windows[clip.start + 1 : clip.start + 1 + starts(clip)].mean((1, 2))
+    return np.flatnonzero(levels >= SOUND)
+
+
 def faces_of(data: ClipSet, clip: Clip, first: np.ndarray) -> Tensor:
     """Whole-crop windows [N, 5, 3, 96, 96] at the given first frames, neither moved nor recoloured."""
     rows = clip.start + first[:, None] + np.arange(FRAMES)
@@ -65,22 +72,36 @@ def faces_of(data: ClipSet, clip: Clip, first: np.ndarray) -> Tensor:
 
 
 class SyncBatches:
-    """Batches as a pure function of (seed, step), their pictures cut on a device and left there."""
+    """Batches as a pure function of (seed, step), their pictures cut on a device and left there.
+
+    Args:
+        data: prepared clips.
+        clips: those of them to draw from; one without two windows of sound that are five frames apart is left out.
+        seed: of everything that is random.
+        device: where pictures are cut and batches are.
+
+    Raises:
+        ValueError: no clip is left.
+    """
 
     def __init__(self, data: ClipSet, clips: list[Clip], seed: int, device: torch.device | str = "cpu") -> None:
         self.data, self.seed = data, seed
         self.shelf = Shelf(data.crops, torch.device(device))
-        self.clips = [clip for clip in clips if starts(clip) > 2 * FRAMES]  # room for a negative
+        heard = [(clip, sounding(data, clip)) for clip in clips if starts(clip) > 2 * FRAMES]  # room for a negative
+        self.clips = [(clip, first) for clip, first in heard if len(first) and np.ptp(first) >= FRAMES]
         if not self.clips:
-            raise ValueError(f"No clip is longer than {3 * FRAMES} frames; give longer clips.")
+            raise ValueError(
+                f"None of {len(clips)} clips is longer than {3 * FRAMES} frames and has sound; give longer clips, or "
+                "look whether their sound is silence."
+            )
 
     def __call__(self, step: int, clips: int, windows: int) -> SyncBatch:
         """`windows` windows of each of `clips` clips; one shift, turn and colour a window."""
         random = np.random.default_rng([self.seed, step])
         faces, mels, lips, owner, frames = [], [], [], [], []
         for pick in random.choice(len(self.clips), clips, replace=len(self.clips) < clips):
-            clip = self.clips[pick]
-            first = random.choice(starts(clip), windows, replace=starts(clip) < windows)
+            clip, heard = self.clips[pick]
+            first = random.choice(heard, windows, replace=len(heard) < windows)
             rows = clip.start + first[:, None] + np.arange(FRAMES)
             jitter = np.stack([jitter_matrix(random) for _ in range(windows)]).repeat(FRAMES, 0)
             colours = (part.repeat_interleave(FRAMES, 0) for part in colour_change(random, windows))

@@ -23,14 +23,15 @@ from models.networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert
 
 from .audio_tower import augment_mel
 from .clips import Clip, ClipSet, load_clips
-from .config import Recipe, load_recipe, to_toml
+from .config import Recipe, to_toml
 from .engine import Engine
 from .global_batch import whole
 from .keeper import Keeper, Record, data_digest, read_record, write
-from .loop import Rhythm, add_run_arguments, follow, launch, stopped
+from .loop import Rhythm, add_run_arguments, chosen_recipe, follow, launch, stopped
+from .plan import describe_syncnet
 from .report import write_report
 from .sync_loss import load_expert
-from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, starts
+from .sync_windows import SyncBatch, SyncBatches, faces_of, mel_row, sounding, starts
 from .teacher import Teacher, distillation_loss
 from .watch import Watch
 
@@ -62,9 +63,12 @@ def probability_loss(audio: Tensor, face: Tensor, negative: Tensor) -> Tensor:
 def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str, float]:
     """On clips: how often the true sound beats one from elsewhere in the clip, how often the offset is found, BCE.
 
+    Windows in which there is nothing to hear are not asked for.
+
     Returns:
         accuracy (true against shifted by five frames or more, per window), offset_within_1 (share of clips whose mean
-        cosine over up to 24 windows peaks within a frame of it, among +-15), loss (BCE, half positives).
+        cosine over up to 24 windows peaks within a frame of it, among +-15), loss (BCE, half positives). Nothing where
+        no clip is long enough.
     """
     right, found, losses = [], [], []
     device = next(expert.parameters()).device
@@ -72,7 +76,11 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
         count = starts(clip)
         if count <= 2 * LAGS:
             continue
-        first = np.unique(np.linspace(LAGS, count - 1 - LAGS, VAL_WINDOWS).astype(int))
+        heard = sounding(data, clip)
+        heard = heard[(heard >= LAGS) & (heard < count - LAGS)]
+        if not len(heard):
+            continue
+        first = heard[np.unique(np.linspace(0, len(heard) - 1, VAL_WINDOWS).astype(int))]
         face = expert.embed_face(frames_to_expert(faces_of(data, clip, first).to(device)))
         lags = np.arange(-LAGS, LAGS + 1)
         places = np.clip(first[:, None] + lags, 0, clip.frames - 2)
@@ -84,6 +92,8 @@ def measure(expert: SyncNetExpert, data: ClipSet, clips: list[Clip]) -> dict[str
         found.append(abs(int(cosine.mean(0).argmax()) - LAGS) <= 1)
         clear = cosine.clamp(1e-7, 1 - 1e-7)
         losses.append(-0.5 * (clear[:, LAGS].log().mean() + (1 - clear[:, far]).log().mean()).item())
+    if not right:
+        return {}
     return {"accuracy": float(np.mean(right)), "offset_within_1": float(np.mean(found)), "loss": float(np.mean(losses))}
 
 
@@ -125,7 +135,7 @@ class SyncTrainer:
             batch: this process's windows of the step's batch.
 
         Raises:
-            RuntimeError: the loss is no number; nothing was updated, in no process.
+            FloatingPointError: the loss is no number; nothing was updated, in no process.
         """
         config = self.recipe.syncnet
         self._set_rate()
@@ -151,7 +161,11 @@ class SyncTrainer:
         norm = nn.utils.clip_grad_norm_(self.expert.parameters(), 1.0)
         means = self.engine.mean(values.detach())
         if not torch.isfinite(means.sum() + norm):
-            raise RuntimeError(f"Step {self.step} gave a loss of {means.sum()}. Lower syncnet.lr and start again.")
+            raise FloatingPointError(
+                f"Step {self.step} gave a loss of {means.sum()} and a gradient of norm {norm}: "
+                f"{dict(zip(losses, means.tolist(), strict=True))}. Nothing was updated. Lower syncnet.lr and start "
+                "again: the run goes on from its last checkpoint."
+            )
         self.optimizer.step()
         self.step += 1
         return dict(zip(losses, means.tolist(), strict=True))
@@ -196,7 +210,7 @@ class SyncCourse:
     def measure(self) -> tuple[dict[str, float], float] | None:
         """On the val clips; the best is the one that most often prefers the true sound."""
         numbers = measure(self.trainer.expert.eval(), self.data, self.data.of("val"))
-        return numbers, numbers["accuracy"]
+        return (numbers, numbers["accuracy"]) if numbers else None
 
     def sample(self, watch: Watch) -> None:
         """Nothing to be seen."""
@@ -245,14 +259,19 @@ def train(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training syncnet`."""
-    parser.add_argument("--data", type=Path, required=True, help="folder with talking/ and landmarks.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder made by `prepare`, or of the research layout")
     parser.add_argument("--output", type=Path, required=True, help="run folder: checkpoint, log, prepared clips")
     add_run_arguments(parser)
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="expert to start from, such as lipsync_expert.pth (default: noise)"
     )
     parser.add_argument(
-        "--teacher", metavar="FILE", help="frozen expert to learn from beside the data: sets syncnet.teacher"
+        "--teacher",
+        metavar="FILE",
+        help="frozen expert to learn from beside the data: sets syncnet.teacher (default: none)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the whole recipe, sizes, memory and data; do nothing"
     )
     parser.add_argument(
         "--sanity", action="store_true", help="only see whether 32 windows of 8 clips can be learnt by heart; minutes"
@@ -262,9 +281,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training; with --sanity status 1 says that the check failed."""
     teacher = [f"syncnet.teacher={json.dumps(args.teacher)}"] if args.teacher else []
-    recipe = load_recipe(args.recipe, [*args.set, *teacher])
+    recipe = chosen_recipe(args, teacher)
     for file in filter(None, (recipe.syncnet.teacher, args.init)):
         load_expert(Path(file))  # what is wrong with it is told before any work
+    if args.dry_run:
+        print(describe_syncnet(recipe, args.data))
+        return 0
     engine = launch(args.device, recipe.optim.precision)
     with engine.one_by_one():
         data = load_clips(args.data, args.output / "clips")

@@ -15,7 +15,7 @@ from models.networks.patchgan import MultiScalePatchGAN
 from models.networks.wavsyncswap import WavSyncSwap
 
 from .batches import Batch
-from .config import Recipe, from_mapping
+from .config import Recipe, from_checkpoint
 from .engine import Engine
 from .keeper import Record, read_record, write
 from .lip_reader import LipReader
@@ -28,6 +28,24 @@ from .warm_start import warm_start
 
 log = logging.getLogger(__name__)
 HEAD_START = 100  # steps the critic learns before the generator listens to it
+YOUNG = 0.08  # the average's half-life is never more than this share of the images seen: it must forget the noise
+
+
+def average_decay(half_life: int, batch: int, step: int) -> float:
+    """Share of the average that stays after a step.
+
+    Args:
+        half_life: images until half of an average is forgotten; 0 = there is no averaging.
+        batch: images of a step.
+        step: steps done, at least 1.
+    """
+    images = min(half_life, YOUNG * batch * step)
+    return 0.5 ** (batch / images) if images else 0.0
+
+
+def critic_of(px: int) -> MultiScalePatchGAN:
+    """The critic of crops of a side (spec A21)."""
+    return MultiScalePatchGAN(scales=2, layers=3 if px <= 128 else 4, width=32)
 
 
 class Trainer:
@@ -58,7 +76,7 @@ class Trainer:
         self.net = WavSyncSwap(**asdict(model), id_dim=recogniser.dim)
         self.net.audio_encoder.load_state_dict(tower.state_dict())
         self.net.audio_encoder.requires_grad_(False)
-        self.critic = MultiScalePatchGAN(scales=2, layers=3 if model.px <= 128 else 4, width=32)  # spec A21
+        self.critic = critic_of(model.px)
         self.run_net = self.engine.setup(self.net, compiled)
         self.run_critic = self.engine.setup(self.critic, compiled)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -83,7 +101,7 @@ class Trainer:
             each one makes.
 
         Raises:
-            RuntimeError: a loss or gradient is no number; nothing was updated, in no process.
+            FloatingPointError: a loss or gradient is no number; nothing was updated, in no process.
         """
         schedule = self.recipe.schedule
         logged = (self.step + 1) % LOG_EVERY == 0 or self.step + 1 == schedule.steps
@@ -107,7 +125,7 @@ class Trainer:
         means = self.engine.mean(torch.stack(values).mean(0))
         result: dict[str, Any] = dict(zip(losses, means.tolist(), strict=True))
         if not torch.isfinite(means.sum() + norm):
-            raise RuntimeError(
+            raise FloatingPointError(
                 f"Step {self.step} gave a loss of {means.sum().item()} and a gradient of norm {norm.item()}: {result}. "
                 "Nothing was updated. Lower optim.lr and start again: the run goes on from its last checkpoint."
             )
@@ -168,7 +186,7 @@ class Trainer:
             group["lr"] = rate
 
     def _update_average(self) -> None:
-        decay = min(self.recipe.optim.ema, (1 + self.step) / (10 + self.step))
+        decay = average_decay(self.recipe.optim.ema_images, self.recipe.schedule.batch, self.step)
         state = self.net.state_dict()
         smooth = [name for name, value in state.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.average[name] for name in smooth], [state[name] for name in smooth], 1 - decay)
@@ -213,7 +231,7 @@ class Trainer:
             ValueError: the checkpoint is of another network.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
-        made, wanted = asdict(from_mapping(Recipe, state["recipe"])), asdict(self.recipe)  # older ones lack keys
+        made, wanted = asdict(from_checkpoint(state["recipe"])), asdict(self.recipe)
         if made["model"] != wanted["model"]:
             raise ValueError(
                 f"{path} holds the network {made['model']}, the recipe asks for {wanted['model']}. Give another "

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import shlex
+import signal
+import sys
 
 import pytest
 import torch
 
 from models.generator import load_generator
 from models.identity import FaceEmbedding
+from tests.training.small_run import interrupted, made_up_people, write_still
+from training import generator, syncnet
 from training.__main__ import COMMANDS, main
 
 
@@ -65,6 +70,39 @@ def test_an_impossible_recipe_is_refused_before_any_work(tmp_path, capsys):
     assert main(["generator", "--data", str(tmp_path), "--output", str(output), "--set", "model.px=100"]) == 1
     assert "model.px is one of" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM cannot be caught there")
+@pytest.mark.parametrize("kind", ["generator", "syncnet"])
+def test_a_run_that_is_asked_to_end_saves_and_prints_how_it_goes_on(kind, tmp_path, monkeypatch, capsys):
+    """Status 0, and the line that is printed, run as it stands, ends the run."""
+    module, trainer_class = {"generator": (generator, generator.Trainer), "syncnet": (syncnet, syncnet.SyncTrainer)}[
+        kind
+    ]
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    write_still(folder)
+    people = made_up_people(12 if kind == "generator" else 60)
+    monkeypatch.setattr(module, "load_clips", lambda *_: people)
+    original = trainer_class.train_step
+    monkeypatch.setattr(trainer_class, "train_step", interrupted(original, 2, signal.SIGTERM))
+    command = [kind, "--data", str(folder), "--output", str(folder / "run"), "--recipe", "debug", "--no-compile"]
+    assert main(command) == 0
+    said, line = capsys.readouterr().out.splitlines()[-2:]
+    assert said == "Stopped and saved after step 2 of 6. Go on with:"
+    monkeypatch.setattr(trainer_class, "train_step", original)
+    assert main(shlex.split(line.removeprefix("python -m training "))) == 0
+    assert "Done, see" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_ends_with_one_error(monkeypatch, capsys):
+    def diverge(args):
+        raise FloatingPointError("Step 3 gave a loss of nan.")
+
+    monkeypatch.setattr("training.generator.run", diverge)
+    assert main(["generator", "--data", "a", "--output", "b"]) == 1
+    assert capsys.readouterr().err == "error: Step 3 gave a loss of nan.\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-import pytest
+from argparse import Namespace
 
+import pytest
+import torch
+
+from training import engine
 from training.config import Recipe, load_recipe, names, to_toml
+from training.loop import chosen_recipe
 
 
 @pytest.mark.parametrize("name", names())
@@ -45,7 +50,7 @@ def test_changes_reach_their_place_with_their_type():
         ("model.px=100", "model.px is one of 96, 128"),
         ("schedule.swapped=32", "schedule.batch is larger than schedule.swapped"),
         ("schedule.gan_start=5000", "gan_start lies between 0 and schedule.steps"),
-        ("optim.precision=fp8", "optim.precision is bf16 or fp32"),
+        ("optim.precision=fp8", "optim.precision is auto, bf16 or fp32"),
         ("schedule.windows=3", "has 5 rows for each of schedule.windows"),
         ("schedule.silent=1.5", "schedule.silent and altered lie between 0 and 1"),
         ("loss.sync=1", "loss.sync goes with loss.expert, schedule.windows"),
@@ -58,8 +63,8 @@ def test_a_wrong_change_is_one_clear_error(change, message):
 
 
 def test_all_faults_of_a_recipe_are_named_at_once():
-    with pytest.raises(ValueError, match="model.px.*optim.ema"):
-        load_recipe("debug", ["model.px=100", "optim.ema=2.0"])
+    with pytest.raises(ValueError, match="model.px.*optim.ema_images"):
+        load_recipe("debug", ["model.px=100", "optim.ema_images=-1"])
 
 
 def test_an_unknown_recipe_names_the_known_ones(tmp_path):
@@ -76,3 +81,15 @@ def test_windows_are_dealt_whole_or_not_at_all():
     with pytest.raises(ValueError, match=r"multiples of 2 rows; schedule.windows = 1.*schedule.windows=2"):
         recipe.check_parts(2)
     load_recipe("small-96", ["schedule.windows=2", "loss.second_rows=8"]).check_parts(2)
+
+
+def test_the_number_type_is_what_the_device_computes_in_hardware(monkeypatch):
+    cpu = torch.device("cpu")
+    for able, name in (([torch.bfloat16], "bf16"), ([], "fp32")):
+        monkeypatch.setattr(engine, "candidates", lambda device, able=able: able)
+        assert engine.settled("auto", cpu) == name
+        recipe = chosen_recipe(Namespace(recipe="debug", set=[], device="cpu"))
+        assert recipe.optim.precision == name  # what a run folder and its checkpoints say
+        assert engine.settled("bf16", cpu) == "bf16"
+        forced = chosen_recipe(Namespace(recipe="debug", set=["optim.precision=fp32"], device="cpu"))
+        assert forced.optim.precision == "fp32"

@@ -39,7 +39,43 @@ def test_an_absent_device_fails_with_a_remedy(capsys):
     captured = capsys.readouterr()
     assert "FAIL  device" in captured.out
     assert "Choose another --device" in captured.out
-    assert "1 of 6 checks failed" in captured.err
+    assert "1 of 9 checks failed: device." in captured.err
+
+
+def test_every_check_has_its_line(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    names = ("versions", "device", "back ends", "engine", "compiler", "disk", "mel", "weights", "sample")
+    assert [line[6:15].rstrip() for line in out.splitlines()[:-1]] == list(names)
+    assert "processes by gloo" in out
+    assert "25 frames with sound decode" in out
+    assert "data was not looked at" in out
+
+
+def test_absent_and_old_packages_are_named_with_what_to_install(monkeypatch):
+    assert not doctor.check_versions().remedy
+    monkeypatch.setattr(doctor, "_version", {"torch": "2.11.0+cpu", "av": "17.0", "numpy": "1.25.3"}.get)
+    assert doctor.check_versions().remedy == 'pip install "numpy>=1.26" "opencv-python>=4.8" "lightning-fabric>=2.6.6"'
+
+
+def test_a_broken_extra_is_told_and_worked_round(monkeypatch):
+    def broken(name):
+        raise OSError("undefined symbol")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    finding = doctor.check_back_ends("cpu")
+    assert "torchaudio broken (undefined symbol), done without" in finding.found
+    assert not finding.remedy
+
+
+def test_a_step_that_is_no_number_and_codecs_that_fail_are_noticed(monkeypatch):
+    monkeypatch.setattr(doctor.torch, "isfinite", lambda value: torch.tensor(False))
+    assert "optim.precision=fp32" in doctor.check_engine("cpu").remedy
+    monkeypatch.undo()
+    monkeypatch.setattr(doctor, "decode", lambda data: np.zeros((96, 96, 3), np.uint8))
+    assert "grey levels off" in doctor.check_video().found
+    monkeypatch.setattr(doctor, "encode", lambda picture: (_ for _ in ()).throw(RuntimeError("no JPEG encoder")))
+    assert "no JPEG encoder" in doctor.check_video().found
 
 
 def test_a_wrong_mel_is_noticed(monkeypatch):

@@ -44,7 +44,7 @@ def test_a_run_gives_a_table_a_record_and_a_comparison(tmp_path, caplog):
     assert [r["system"] for r in found["rows"]] == ["small-96", "wav2lip"]
     for r in found["rows"]:
         assert r["ms"] > 0
-        assert 0 < r["of_conv"] < 1.5
+        assert r["of_conv"] > 0
         assert r["rtf_net"] == pytest.approx(25 * r["ms"] / 1000)
     assert found["rows"][1]["gmacs"] == pytest.approx(3.967, abs=0.01)  # specification, section 3.1
     assert found["rows"][1]["parameters_m"] == pytest.approx(36.298, abs=0.001)

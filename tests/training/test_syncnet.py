@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from models.checkpoints import load_weights
@@ -11,7 +13,7 @@ from models.networks.syncnet import SyncNetExpert
 from training.__main__ import main
 from training.config import load_recipe
 from training.export import export
-from training.sync_windows import SyncBatches, mel_row
+from training.sync_windows import SyncBatches, mel_row, sounding
 from training.syncnet import SyncTrainer, contrastive_loss, measure, probability_loss, train
 
 
@@ -33,6 +35,28 @@ def test_near_windows_are_no_negatives_of_each_other(talking):
     assert 0.6 < batch.negative.float().mean() < 0.95
     pair = SyncBatches(talking, talking.clips[:2], 0)(0, 2, 3).negative
     assert pair[:3, 3:].all() or not pair.all()
+
+
+def test_windows_without_sound_are_never_drawn_nor_asked_for(talking, tmp_path):
+    """Half of the first clip is digital silence, all of the second is."""
+    windows = talking.windows.clip(-3)
+    windows[20:50] = windows[60:120] = -4
+    quiet = replace(talking, windows=windows)
+    first, second = quiet.clips[:2]
+    heard = sounding(quiet, first)
+    assert set(heard) == {*range(19), *range(49, 56)}
+    assert not len(sounding(quiet, second))
+    batch = SyncBatches(quiet, [first, second], 0)(0, 2, 30)
+    assert (batch.mel.mean((1, 2, 3)) > -3.5).all()
+    asked = []
+    expert = SyncNetExpert()
+    expert.embed_face = lambda frames: asked.append(len(frames)) or torch.ones(len(frames), 2)
+    expert.embed_audio = lambda mel: torch.ones(len(mel), 2)
+    assert measure(expert, quiet, [first, second])
+    assert asked == [4]  # of windows with room for 15 lags on both sides, only 15 to 18 are heard
+    assert not measure(expert, quiet, [second])
+    with pytest.raises(ValueError, match="None of 1 clips is longer than 15 frames and has sound"):
+        SyncBatches(quiet, [second], 0)
 
 
 def test_losses_against_hand_made_numbers():
@@ -118,3 +142,15 @@ def test_a_missing_expert_is_told_before_any_work(tmp_path, capsys):
         assert main(command) == 1
         assert "does not exist" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_changes_nothing_and_is_one_error(talking, tmp_path):
+    recipe = load_recipe("debug", ["syncnet.supervised_steps=0"])
+    trainer, batches = SyncTrainer(recipe, compiled=False), SyncBatches(talking, talking.of("train"), 0)
+    before = {name: value.clone() for name, value in trainer.expert.named_parameters()}
+    batch = batches(0, 2, 3)
+    batch.lips[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"Step 0 gave a loss of nan.*Nothing was updated"):
+        trainer.train_step(batch)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.expert.named_parameters())
+    assert trainer.step == 0

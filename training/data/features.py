@@ -12,11 +12,11 @@ from models.speech import speech_activity
 from ..batches import sample
 from ..clips import FPS
 from ..lip_reader import SIDE, LipReader, load_reader
-from .footage import sound_of
+from .footage import samples_of
 from .items import Item, Settings
 from .listening import hear, load_tower
 from .pictures import Strip
-from .sound import track_sound
+from .sound import REACH, cut_samples, track_sound
 from .tracking import strip_of
 from .work import Work
 
@@ -24,8 +24,9 @@ CHUNK = 64  # pictures held at a time
 
 
 def features(item: Item, work: Work, settings: Settings) -> dict:
-    """Mel, speech activity, pose thumbnails and, with a lip reader, mouth numbers of every track."""
-    sound = sound_of(work)
+    """Sound, mel, share of silence, pose thumbnails and, with a lip reader, mouth numbers of every track."""
+    samples = samples_of(work)
+    sound = torch.from_numpy(samples.astype(np.float32) / 32767)
     activity = speech_activity(sound).numpy()
     reader = load_reader(settings.reader) if settings.reader else None
     tower = load_tower() if settings.listens else None
@@ -34,9 +35,9 @@ def features(item: Item, work: Work, settings: Settings) -> dict:
         name, strip = track["name"], strip_of(work, track["name"])
         part = track_sound(sound, track["first"], track["frames"])
         speaking = frame_activity(activity, track["first"], track["frames"])
-        arrays = {"mel": part.mel, "column": np.int64(part.column), "columns": np.int64(part.columns)}
         lips = {} if reader is None else {"lips": read_lips(reader, strip)}
-        work.save_arrays(f"{name}.npz", **arrays, activity=speaking, poses=poses_of(strip), **lips)
+        around = cut_samples(samples, track["first"] - REACH, track["frames"] + 2 * REACH)
+        work.save_arrays(f"{name}.npz", **part.arrays(), samples=around, poses=poses_of(strip), **lips)
         if tower is not None:
             work.save_arrays(f"{name}.heard.npz", heard=hear(tower, part))
         silence[name] = round(float((speaking < 0.5).mean()), 4)

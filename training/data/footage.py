@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.resample import SAMPLE_RATE, to_mono_16k
@@ -22,10 +21,10 @@ from models.video_open import open_container, picture_stream
 
 from ..clips import FPS
 from .items import Item, Settings
+from .sound import SAMPLES
 from .work import Work, sha256_of
 
 LEAST_FRAMES = 25  # a second; shorter tracks teach little and have no room for negatives
-SAMPLES = SAMPLE_RATE // int(FPS)  # of a frame
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,18 @@ def _boxed(frames: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
     if not part.size:
         raise ValueError(f"the box {item.box} lies outside the picture of {frames.shape[2]}x{frames.shape[1]} px")
     return np.ascontiguousarray(part)
+
+
+def still(item: Item) -> NDArray[np.uint8] | None:
+    """The picture in the middle of an item, uint8 [H, W, 3], for people to look at; None = nothing can be decoded."""
+    try:
+        with VideoFile(item.path) as video:
+            info = video.info
+            middle = (item.start + min(info.duration, item.stop or info.duration)) / 2
+            frame = min(int(middle * info.fps), info.frames - 1)
+            return video.read(frame, frame + 1)[0]
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def probe(item: Item, work: Work, settings: Settings) -> dict:
@@ -121,6 +132,6 @@ def footage_of(item: Item, work: Work) -> Footage:
     return Footage(item, work.arrays("footage.npz")["numbers"])
 
 
-def sound_of(work: Work) -> torch.Tensor:
-    """The sound as `normalise` wrote it, float32 [640 * frames] at 16 kHz."""
-    return torch.from_numpy(work.arrays("footage.npz")["sound"].astype(np.float32) / 32767)
+def samples_of(work: Work) -> NDArray[np.int16]:
+    """The sound as `normalise` wrote it, int16 [640 * frames] at 16 kHz."""
+    return work.arrays("footage.npz")["sound"]

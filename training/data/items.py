@@ -15,6 +15,7 @@ from ..clips import stored_side
 from .work import sha256_of
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".mts", ".ts", ".flv", ".wmv", ".ogv"}
+LAYOUT = 2  # of shards and working folders; 1 left it to the reader to move the sound
 SPLITS = ("train", "val", "val_seen")
 
 
@@ -90,7 +91,8 @@ class Settings:
         Raises:
             FileNotFoundError: a file that is named is not there.
         """
-        return {name: sha256_of(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        values = {name: sha256_of(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return values | {"layout": LAYOUT}
 
 
 def find_items(folder: Path) -> list[Item]:

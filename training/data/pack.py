@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clips import FPS
-from .items import SPLITS, Item, Settings
+from .items import LAYOUT, SPLITS, Item, Settings
 from .listening import Spoken, least_correlation, offsets
 from .people import name_people, split_people
 from .pictures import Strip
 from .quality import SAME_FRAME, mean_vector
 from .report import write_report
-from .shards import VERSION, Packed, write_shards
-from .stages import DROPPING
+from .shards import Packed, write_shards
+from .sound import samples_in_sync, sound_from, wav
+from .stages import DROPPING, STILL
 from .sync import FARTHEST, too_far
 from .tracking import strip_of
 from .work import FAILED, Work, discard_partial, sha256_of, write_json, write_lines
@@ -59,6 +60,15 @@ def survey(items: list[Item], folder: Path) -> tuple[list[Found], list[dict[str,
             else:
                 found.append(one)
     return found, failures
+
+
+def picture_of(failure: dict[str, Any], works: dict[str, Work]) -> bytes | None:
+    """A JPEG of what was left out: the track's face, or the video's picture; None where there is none."""
+    work, track = works[failure["item"]], failure.get("track")
+    if track is not None:
+        return strip_of(work, track).middle()
+    path = work.path(STILL)
+    return path.read_bytes() if path.is_file() else None
 
 
 def listen(found: list[Found]) -> tuple[list[Found], list[dict[str, Any]]]:
@@ -103,6 +113,7 @@ def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> d
         ValueError: no track is left.
     """
     found, failures = survey(items, folder)
+    works = {item.name: Work(folder / item.key) for item in items}
     if settings.listens:
         found, unheard = listen(found)
         failures = sorted(failures + unheard, key=lambda entry: (entry["item"], entry.get("track", "")))
@@ -127,8 +138,9 @@ def pack(items: list[Item], folder: Path, output: Path, settings: Settings) -> d
     for stale in {path.name for path in output.glob("*-??????.tar")} - set(manifest["shards"]):
         (output / stale).unlink()
     write_json(output / "manifest.json", manifest)
-    write_report(output / "report.html", manifest, entries, failures, [_strip(one) for one in found])
-    index = {"version": VERSION, "px": settings.px, "side": settings.side, "lips": settings.reader is not None}
+    left_out = [(entry, picture_of(entry, works)) for entry in failures]
+    write_report(output / "report.html", manifest, entries, [_strip(one) for one in found], left_out)
+    index = {"version": LAYOUT, "px": settings.px, "side": settings.side, "lips": settings.reader is not None}
     write_json(output / "index.json", {**index, "tracks": entries}, indent=None)
     return manifest
 
@@ -168,8 +180,11 @@ def _packed(one: Found, person: str, split: str) -> Packed:
         "sync": one.sync,
         "quality": work.result("quality")["tracks"][name],
     }
-    arrays = work.arrays(f"{name}.npz") | {"vectors": _vectors(one)}
-    return Packed(facts, arrays, _strip(one))
+    stored, offset = work.arrays(f"{name}.npz"), one.sync["offset"] or 0
+    mel = sound_from(stored, one.track["first"], one.track["frames"]).in_sync(offset)
+    seen = {key: values for key, values in stored.items() if key in ("poses", "lips")}
+    sound = wav(samples_in_sync(stored["samples"], offset))
+    return Packed(facts, {**mel.arrays(), **seen, "vectors": _vectors(one)}, sound, _strip(one))
 
 
 def _manifest(
@@ -178,7 +193,7 @@ def _manifest(
     frames = sum(entry["frames"] for entry in entries)
     shards = sorted({entry["shard"] for entry in entries})
     return {
-        "version": VERSION,
+        "version": LAYOUT,
         "settings": settings.described(),
         "shards": {
             name: {"sha256": sha256_of(output / name), "bytes": (output / name).stat().st_size} for name in shards

@@ -39,6 +39,15 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     return np.ascontiguousarray(picture[..., ::-1])
 
 
+def smaller(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] shrunk to fit a square of `side` pixels."""
+    import cv2
+
+    scale = min(1.0, side / max(picture.shape[:2]))
+    size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 class Strip:
     """The JPEGs of one track in a file.
 
@@ -59,6 +68,10 @@ class Strip:
             for offset, size in self.places:
                 file.seek(offset)
                 yield file.read(size)
+
+    def middle(self) -> bytes:
+        """The JPEG that stands for all."""
+        return next(Strip(self.path, [self.places[len(self) // 2]]).data())
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Decoded pictures uint8 [n, S, S, 3] RGB of some rows."""

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clips import FPS, Clip, ClipSet, check_side
-from .items import SPLITS
+from .items import LAYOUT, SPLITS
 from .pictures import decode
-from .sound import sound_from
+from .sound import packed_sound
 from .work import sha256_of, write_json
 
 log = logging.getLogger(__name__)
@@ -155,12 +155,12 @@ def open_shards(folder: Path, cache: Path, px: int, lag: int) -> ClipSet:
         folder: with index.json, manifest.json and shards.
         cache: folder for mel windows and other arrays of all frames; made anew when the shards are others.
         px: side of the crops to be trained.
-        lag: frames by which mel windows are moved, beside each track's own offset.
+        lag: frames by which mel windows are moved.
 
     Raises:
-        ValueError: prepared for another `px`, or the shards are damaged.
+        ValueError: prepared for another `px` or in another layout, or the shards are damaged.
     """
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    index = read_index(folder)
     check_side(folder, index["side"], px)
     tracks, shards = index["tracks"], Shards(folder)
     state = {"manifest": sha256_of(folder / "manifest.json"), "lag": lag}
@@ -183,13 +183,40 @@ def open_shards(folder: Path, cache: Path, px: int, lag: int) -> ClipSet:
     return ClipSet(clips, pictures, arrays["windows"], lips, arrays["poses"], known)
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder of shards.
+
+    Raises:
+        ValueError: it is of another layout.
+    """
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    if index["version"] != LAYOUT:
+        raise ValueError(
+            f"{folder} holds shards of layout {index['version']}, this version reads layout {LAYOUT}. Prepare the "
+            "videos again, into another folder: python -m training prepare."
+        )
+    return index
+
+
+def read_wav(folder: Path, name: str) -> bytes | None:
+    """The sound of a track of a folder of shards, a WAV; None = there is no such track.
+
+    Raises:
+        ValueError: the shard is damaged.
+    """
+    for track in read_index(folder)["tracks"]:
+        if track["name"] == name:
+            return Shards(folder).member(track["shard"], track["wav"])
+    return None
+
+
 def summary(folder: Path) -> str:
     """One line on a folder of shards, after reading the first picture of every track and the last of every shard.
 
     Raises:
-        ValueError: a shard is missing or damaged.
+        ValueError: a shard is missing or damaged, or of another layout.
     """
-    tracks, shards = json.loads((folder / "index.json").read_text(encoding="utf-8"))["tracks"], Shards(folder)
+    tracks, shards = read_index(folder)["tracks"], Shards(folder)
     ends = {track["shard"]: track["pictures"][-1] for track in tracks}
     for track in tracks:
         decode(shards.member(track["shard"], track["pictures"][0]))
@@ -215,8 +242,8 @@ def _build_cache(shards: Shards, tracks: list[dict[str, Any]], cache: Path, lag:
     for number, track in enumerate(tracks):
         with np.load(io.BytesIO(shards.member(track["shard"], track["npz"])), allow_pickle=False) as file:
             arrays = dict(file)
-        sound = sound_from(arrays, track["first"], track["frames"])
-        of_frames = {"windows": sound.windows(lag + (track["sync"]["offset"] or 0)), "poses": arrays["poses"]}
+        windows = packed_sound(arrays, track["frames"]).windows(lag)
+        of_frames = {"windows": windows, "poses": arrays["poses"]}
         of_frames |= {"lips": arrays["lips"]} if "lips" in arrays else {}
         if not files:
             shapes = {name: (frames, *values.shape[1:]) for name, values in of_frames.items()}

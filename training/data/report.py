@@ -18,12 +18,14 @@ from .work import replacing
 MOST_PICTURES = 600  # of more tracks, every n-th is shown
 MOST_FAILURES = 200
 BINS = 24
+LeftOut = tuple[dict[str, Any], bytes | None]  # entry of the list of failures, JPEG where there is one
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em; color: #222 }
 h2 { margin-top: 2em } table { border-collapse: collapse } td, th { padding: .15em .8em .15em 0; text-align: left }
 .sheet { display: flex; flex-wrap: wrap; gap: 8px } figure { margin: 0; width: 120px; font-size: 11px }
-figure img { width: 120px; height: 120px; display: block } figcaption { overflow-wrap: anywhere }
-.plots { display: flex; flex-wrap: wrap; gap: 24px } .val figcaption, .val_seen figcaption { color: #a40 }
+figure img, figure p { width: 120px; height: 120px; margin: 0; display: block; object-fit: contain; background: #eee }
+figcaption { overflow-wrap: anywhere }
+.plots { display: flex; flex-wrap: wrap; gap: 24px } .val figcaption, .val_seen figcaption, .val span { color: #a40 }
 rect { fill: #48c } text { font-size: 11px; fill: #444 }
 """
 
@@ -57,14 +59,18 @@ def contact_sheet(entries: list[dict[str, Any]], strips: list[Strip]) -> str:
 
 
 def _cell(entry: dict[str, Any], strip: Strip) -> str:
-    middle = Strip(strip.path, [strip.places[len(strip) // 2]])
-    picture = base64.b64encode(next(middle.data())).decode()
     seconds = entry["frames"] / float(FPS)
-    caption = f"{entry['name']} {entry['identity']}, {entry['split']}, {seconds:.1f} s<br>{html.escape(entry['item'])}"
-    return (
-        f'<figure class="{entry["split"]}"><img src="data:image/jpeg;base64,{picture}" alt="">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    lines = (f"{entry['name']} {entry['identity']}, {entry['split']}, {seconds:.1f} s", entry["item"])
+    return _figure(strip.middle(), lines, entry["split"])
+
+
+def _figure(jpeg: bytes | None, lines: Sequence[str], kind: str = "") -> str:
+    """A picture, or an empty box, with lines below it."""
+    shown = "<p></p>"
+    if jpeg is not None:
+        shown = f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" alt="">'
+    caption = "<br>".join(html.escape(line) for line in lines)
+    return f'<figure class="{kind}">{shown}<figcaption>{caption}</figcaption></figure>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -82,16 +88,18 @@ def _splits(entries: list[dict[str, Any]]) -> str:
     return _table(("split", "videos", "tracks", "people", "minutes"), rows)
 
 
-def _failures(failures: list[dict[str, Any]]) -> str:
-    if not failures:
+def _failures(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
         return "<p>Nothing was left out.</p>"
-    kinds = Counter((one["stage"], one["reason"].split(":")[0]) for one in failures)
+    kinds = Counter((one["stage"], one["reason"].split(":")[0]) for one, _ in left_out)
     counted = _table(("stage", "reason", "number"), [(*kind, number) for kind, number in kinds.most_common()])
-    listed = [(one["item"], one.get("track", "all"), one["stage"], one["reason"]) for one in failures[:MOST_FAILURES]]
-    more = (
-        f"<p>{len(failures) - MOST_FAILURES} more are in failures.jsonl.</p>" if len(failures) > MOST_FAILURES else ""
-    )
-    return counted + "<h3>One by one</h3>" + _table(("video", "track", "stage", "reason"), listed) + more
+    cells = [
+        _figure(jpeg, (f"{one['item']}, track {one.get('track', 'none')}", f"{one['stage']}: {one['reason']}"))
+        for one, jpeg in left_out[:MOST_FAILURES]
+    ]
+    more = len(left_out) - MOST_FAILURES
+    rest = f"<p>{more} more are in failures.jsonl.</p>" if more > 0 else ""
+    return f'{counted}<h3>One by one</h3><div class="sheet">{"".join(cells)}</div>{rest}'
 
 
 def _sync_note(entries: list[dict[str, Any]]) -> str:
@@ -109,8 +117,8 @@ def write_report(
     path: Path,
     manifest: dict[str, Any],
     entries: list[dict[str, Any]],
-    failures: list[dict[str, Any]],
     strips: list[Strip],
+    left_out: Sequence[LeftOut],
 ) -> None:
     """Write the page; it needs no other file.
 
@@ -118,8 +126,8 @@ def write_report(
         path: where.
         manifest: totals.
         entries: of the index, one a track.
-        failures: item, track, stage and reason of what was left out.
         strips: the pictures of the same tracks as `entries`.
+        left_out: item, track, stage and reason of what is not in them, each with its picture.
     """
     known = [entry["sync"]["offset"] for entry in entries if entry["sync"]["offset"] is not None]
     plots = (
@@ -135,7 +143,8 @@ def write_report(
     body = (
         f"<h1>Training data</h1><p>{totals}{60 * manifest['hours']:.1f} minutes, {size:.0f} MB.</p>"
         f"{_splits(entries)}{_sync_note(entries)}<h2>Numbers</h2><div class='plots'>{''.join(plots)}</div>"
-        f"<h2>Left out</h2>{_failures(failures)}<h2>Tracks</h2>{contact_sheet(entries, strips)}"
+        f"<h2>Left out</h2>{_failures(left_out)}<h2>Tracks</h2><p>The middle picture of each; <span class='val'>"
+        f"<span>coloured</span></span> ones are kept for measuring.</p>{contact_sheet(entries, strips)}"
     )
     page = f"<!doctype html><meta charset='utf-8'><title>Training data</title><style>{STYLE}</style>{body}\n"
     with replacing(path) as file:

@@ -1,7 +1,9 @@
 """Tracks -> tar shards that the `webdataset` package reads, and an index that finds every picture in them.
 
-A track is the sample `t00012` (json, npz) followed by one sample `t00012_000000` (jpg) a frame. Equal tracks give equal
-bytes: nothing in a shard tells when, where or by how many processes it was made.
+A track is the sample `t00012` (json, npz, wav) followed by one sample `t00012_000000` (jpg) a frame. Equal tracks give
+equal bytes: nothing in a shard tells when, where or by how many processes it was made.
+
+The sound of a track stands in sync: its measured offset, told in the facts, is taken out already.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from .pictures import Strip
 from .work import npz_bytes, replacing
 
 SHARD_BYTES = 256_000_000  # a shard is closed when it has grown to this
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Packed:
 
     Attributes:
         facts: what is known of it, as JSON; has identity and split.
-        arrays: mel, column, columns, activity, poses, vectors and perhaps lips.
+        arrays: mel, column, columns, first (see `sound.TrackSound`), poses, vectors and perhaps lips.
+        sound: WAV of 16 kHz mono, exactly 640 samples a picture.
         strip: its pictures.
     """
 
     facts: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    sound: bytes
     strip: Strip
 
 
@@ -61,6 +64,7 @@ class _Shard:
         facts = json.dumps(track.facts, sort_keys=True).encode()
         self.add(f"{name}.json", facts)
         entry = {"name": name, "npz": self.add(f"{name}.npz", npz_bytes(**track.arrays)), **track.facts}
+        entry["wav"] = self.add(f"{name}.wav", track.sound)
         places = [self.add(f"{name}_{i:06d}.jpg", data) for i, data in enumerate(track.strip.data())]
         return entry | {"pictures": places}
 
@@ -77,7 +81,7 @@ def write_shards(folder: Path, split: str, tracks: Iterable[tuple[str, Packed]])
         tracks: name and content of each, in the order in which they are to stand.
 
     Returns:
-        Index entries: the track's facts, shard, and [offset, size, crc32] of `npz` and of all `pictures`.
+        Index entries: the track's facts, shard, and [offset, size, crc32] of `npz`, `wav` and of all `pictures`.
     """
     entries: list[dict[str, Any]] = []
     waiting, number = iter(tracks), 0

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .features import features
-from .footage import normalise, probe
+from .footage import normalise, probe, still
 from .items import Item, Settings
+from .pictures import encode, smaller
 from .quality import identity, quality
 from .sync import sync
 from .tracking import crop, track
-from .work import FAILED, Work, discard_partial
+from .work import FAILED, Work, discard_partial, replacing
 
 log = logging.getLogger(__name__)
 Stage = Callable[[Item, Work, Settings], dict]
@@ -27,6 +28,7 @@ STAGES: dict[str, Stage] = {
     "quality": quality,
     "identity": identity,
 }
+STILL, STILL_SIDE = "still.jpg", 120  # of an item that cannot be used, for the report
 DROPPING = ("quality", "sync", "identity")  # stages that may drop single tracks; the first one's reason is told
 
 
@@ -50,8 +52,16 @@ def prepare_item(item: Item, folder: Path, settings: Settings) -> str:
         try:
             work.finish(name, stage(item, work, settings))
         except (ValueError, IndexError) as error:  # what the engine says of a file that is damaged or does not fit
+            _keep_still(item, work)
             work.finish(FAILED, {"stage": name, "reason": str(error)})
     discard_partial(work.folder)
     if work.is_done(FAILED):
         return f"{item.name}: {work.result(FAILED)['reason']}"
     return f"{item.name}: {len(work.result('track')['tracks'])} tracks"
+
+
+def _keep_still(item: Item, work: Work) -> None:
+    picture = still(item)
+    if picture is not None:
+        with replacing(work.path(STILL)) as file:
+            file.write(encode(smaller(picture, STILL_SIDE)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import shutil
 import signal
@@ -126,12 +127,15 @@ def test_a_folder_of_nothing_usable_says_where_the_reasons_are(tmp_path, capsys)
     assert failures(tmp_path / "out")["a.mp4"][0] == "probe"
 
 
-def test_the_report_shows_every_track_and_every_failure(prepared):
+def test_the_report_shows_every_track_and_what_was_left_out_and_why(prepared):
     page = (prepared / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2
+    seen = {path.parent.name.split("_mp4-")[0] for path in (prepared / "work").glob("*/still.jpg")}
+    assert seen >= {"no_face", "no_sound", "short"}
+    assert "empty" not in seen  # nothing to be seen in it
+    assert page.count("data:image/jpeg;base64,") == 2 + len(seen)
     assert 'src="http' not in page
     for name in failures(prepared):
-        assert name in page
+        assert f"<figcaption>{name}, track none<br>{html.escape(': '.join(failures(prepared)[name]))}<" in page
     assert "unknown for 2 of 2 tracks" in page
 
 

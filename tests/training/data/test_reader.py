@@ -12,9 +12,10 @@ from models.identity import load_recogniser
 from models.references import pose_thumbnail
 from training.audio_tower import pretrain
 from training.batches import Batches, SourceBank
-from training.clips import ClipSet, load_clips, stored_side
+from training.clips import Clip, ClipSet, load_clips, stored_side
 from training.data.pictures import decode
 from training.judge import unit_crops
+from training.samples import find_sound
 from training.sources import clip_vectors, source_bank
 from training.sync_windows import SyncBatches
 
@@ -41,8 +42,16 @@ def test_webdataset_reads_the_shards(prepared, data):
             assert np.array_equal(decode(sample["jpg"]), data.crops[data.clips[1].start + 7])
         if "json" in sample:
             assert json.loads(sample["json"])["identity"] == "person_0000"
-    assert kinds[frozenset({"json", "npz"})] == {"t00000", "t00001"}
+    assert kinds[frozenset({"json", "npz", "wav"})] == {"t00000", "t00001"}
     assert len(kinds[frozenset({"jpg"})]) == len(data.crops)
+
+
+def test_sound_is_stored_as_long_as_the_pictures(prepared, data):
+    for clip in data.clips:
+        samples, rate = find_sound(prepared, clip)
+        assert (samples.shape, rate) == ((1, 640 * clip.frames), 16000)
+        assert np.abs(samples).max() > 0.05
+    assert find_sound(prepared, Clip("t00009", "p", "val", 0, 1, False)) is None
 
 
 def test_crops_are_indexed_like_an_array(data):
@@ -93,6 +102,14 @@ def test_another_size_is_refused(prepared, tmp_path):
 def test_a_folder_of_anything_else_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"neither index.json nor talking/manifest.csv.*training prepare"):
         load_clips(tmp_path, tmp_path / "cache")
+
+
+def test_shards_of_another_layout_are_refused_with_what_to_do(prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "copy", ignore=shutil.ignore_patterns("work"))
+    index = json.loads((copy / "index.json").read_text()) | {"version": 1}
+    (copy / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"layout 1, this version reads layout 2.*into another folder"):
+        load_clips(copy, tmp_path / "cache")
 
 
 def test_the_cache_follows_the_shards(prepared, data, tmp_path):

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import io
+import wave
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
+from models import audio
 from models.checkpoints import save_weights
 from training.data.listening import LEAST_OTHERS, Spoken, least_correlation, offsets
 from training.data.pictures import Strip, encode
-from training.data.sound import track_sound
+from training.data.sound import REACH, cut_samples, packed_sound, samples_in_sync, track_sound, wav
 from training.data.sync import LAGS, best_lag, lag_curve, load_expert
 
 
@@ -69,6 +74,34 @@ def test_the_expert_is_asked_at_every_lag(tmp_path):
     offset, contrast = best_lag(lag_curve(Loud(), strip, sound))
     assert 4 <= offset <= 6  # a window of five pictures is compared with the sound of its first
     assert contrast > 3
+
+
+@pytest.mark.parametrize("first", [0, 25, 40])
+def test_packed_sound_is_in_sync_whoever_reads_it(first):
+    """The sound of a track at its offset, at the ends of a recording too: readers know no offset."""
+    recording = torch.randn(100 * 640, generator=torch.Generator().manual_seed(0)) * 0.1
+    whole = audio.mel_spectrogram(recording)
+    sound = track_sound(recording, first, 50)
+    for offset in (-10, -3, 0, 10):
+        packed = packed_sound(sound.in_sync(offset).arrays(), 50)
+        for lag in (-10, -1, 0, 4, 10):
+            wanted = audio.mel_windows(whole, 50, Fraction(25), lag + offset, first)[:, 0].numpy()
+            assert np.allclose(packed.windows(lag), wanted, atol=1e-5), (offset, lag)
+
+
+@pytest.mark.parametrize(("first", "frames"), [(0, 50), (25, 50), (40, 60)])
+def test_packed_samples_are_in_sync_too(first, frames):
+    """Sample 640 i of the stored sound belongs to picture i; beyond the ends of the recording there is silence."""
+    recording = np.arange(1, 100 * 640 + 1).astype(np.int16)
+    around = cut_samples(recording, first - REACH, frames + 2 * REACH)
+    for offset in (-10, -3, 0, 10):
+        found = samples_in_sync(around, offset)
+        places = (first + offset) * 640 + np.arange(frames * 640)
+        inside = (places >= 0) & (places < len(recording))
+        assert np.array_equal(found, np.where(inside, recording[places.clip(0, len(recording) - 1)], 0)), offset
+    with wave.open(io.BytesIO(wav(found))) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
+        assert np.array_equal(np.frombuffer(file.readframes(-1), "<i2"), found)
 
 
 def test_another_networks_file_is_no_expert(tmp_path):

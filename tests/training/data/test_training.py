@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.generator import load_generator
+from models.identity import FaceEmbedding
+from models.metrics.sync_model import load_sync_model
 from training.__main__ import main
 from training.batches import sample
 from training.clips import load_clips
@@ -52,6 +55,25 @@ def test_the_sync_expert_trains_on_shards(data, tmp_path):
     command = ["syncnet", "--data", str(data), "--output", str(tmp_path / "run"), "--recipe", "debug", "--no-compile"]
     assert main([*command, "--set", "syncnet.steps=2"]) == 0
     assert (tmp_path / "run" / "syncnet.pt").is_file()
+
+
+@pytest.mark.slow
+def test_from_videos_to_files_that_the_nodes_load(data, tmp_path):
+    """Both debug recipes whole, from shards to what Load Model and Sync Score load and run."""
+    for kind, last in (("generator", "last.pt"), ("syncnet", "syncnet.pt")):
+        run = str(tmp_path / kind)
+        assert main([kind, "--data", str(data), "--output", run, "--recipe", "debug", "--no-compile"]) == 0
+        assert main(["export", f"{run}/{last}", str(tmp_path / f"{kind}.safetensors")]) == 0
+    generator = load_generator(tmp_path / "generator.safetensors", precision="fp32")
+    crops = torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    vector = np.full(512, 512**-0.5, np.float32)
+    made = generator.generate(crops, torch.zeros(3, 1, 80, 16), FaceEmbedding(vector, generator.recogniser))
+    assert made.shape == crops.shape
+    assert torch.isfinite(made).all()
+    expert = load_sync_model(tmp_path / "syncnet.safetensors")
+    faces = np.zeros((7, expert.side, expert.side, 3), np.uint8)
+    assert expert.lips(faces).shape == (3, 512)
+    assert np.isfinite(expert.sound(torch.zeros(16000), 5)).all()
 
 
 def test_an_exported_expert_measures_sync(data, videos, tmp_path):
