@@ -28,7 +28,7 @@ from .adapters import KIND, RANK, Adapter
 from .checkpoints import bundled_path, load_into, load_weights
 from .footage import Footage
 from .generator import FaceGenerator, Generator
-from .mouth import mouth, mouth_box, mouth_weights
+from .mouth import mouth, mouth_weights
 from .networks.lip_reader import LipReader
 from .networks.wavsyncswap import WavSyncSwap
 from .precision import candidates
@@ -134,7 +134,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(self.adapter.parameters(), RATE, (0.9, 0.99))
         weights = mouth_weights(network.px)
         if not footage.speaks:
-            weights[..., *mouth_box(network.px)] = 0
+            mouth(weights)[:] = 0
         self.weights = weights.to(self.device)
 
     def _precision(self) -> torch.autocast:
@@ -226,7 +226,8 @@ class _Run:
             "after": asdict(after),
             "licence": f"as the weights it belongs to ({base.get('licence', 'unstated')}); the clip's owner has a say",
         }
-        return Adaptation(state, metadata, before, after, _report(self.footage, metadata, before, after, seconds))
+        metadata["report"] = report = _report(self.footage, metadata, before, after, seconds)
+        return Adaptation(state, metadata, before, after, report)
 
 
 def _edges(difference: Tensor, weights: Tensor) -> Tensor:

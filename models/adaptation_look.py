@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .adaptation_rows import babble
 from .footage import Footage
-from .mouth import mouth_box, mouth_psnr
+from .mouth import mouth, mouth_psnr
 from .networks.wavsyncswap import mask_lower_half
 
 EXAMINED = 48  # held-out frames that are drawn for every look at them
@@ -119,7 +119,7 @@ class Examiner:
             return float(mouth_psnr(pictures, self._truth).mean())
         half = pictures.shape[-1] // 2
         weight = torch.ones(pictures.shape[-2:])
-        weight[mouth_box(len(weight))] = 0
+        mouth(weight)[:] = 0
         weight[:half] = 0
         error = ((pictures - self._truth).double().square() * weight).sum((1, 2, 3)) / (3 * weight.sum())
         return float((-10 * error.clamp_min(1e-8).log10()).mean())

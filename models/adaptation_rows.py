@@ -118,7 +118,7 @@ class RowSource:
 
 
 def babble(count: int, random: np.random.Generator) -> Tensor:
-    """Mel windows float32 [count, 1, 80, 16] of no language: loud and quiet bands that change as fast as speech does."""
+    """Mel windows float32 [count, 1, 80, 16] of no language: loud and quiet bands, changing as fast as in speech."""
     coarse = torch.from_numpy(random.normal(0, 1.5, (count, 1, 12, 4))).float()
     bands = nn.functional.interpolate(coarse, (80, 16), mode="bilinear", align_corners=True)
     level = torch.from_numpy(random.uniform(-2.5, 1.0, (count, 1, 1, 1))).float()

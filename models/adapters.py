@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 KIND = "wavsyncswap_adapter"
 RANK = 16
-# What puts pixels together. Left alone: the audio tower, which seconds of speech would spoil, and the identity blocks,
-# which a swap needs as they are.
-PARTS = ("face_encoder", "fuse", "decoder", "skips", "output_block")
+# What puts pixels together. Left alone: the audio tower, which seconds of speech would spoil, and encoder and identity
+# blocks, which a swap needs as they are. Terms in the encoder gained nothing and cost a third of the time.
+PARTS = ("fuse", "decoder", "skips", "output_block")
 
 
 class LowRank(nn.Module):

@@ -17,7 +17,7 @@ from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
 from .identity import FaceEmbedding, average_embeddings
 from .references import references_within, shot_numbers
 from .tracks import Selection, track_faces
-from .video import FrameSource
+from .video import FrameSource, VideoFile
 
 if TYPE_CHECKING:
     from .face_track import FaceTrack
@@ -148,6 +148,19 @@ def gather(
         generator.hears and spoken >= SPOKEN,
         person,
     )
+
+
+def content_digest(source: FrameSource, sound: Sound | None) -> str:
+    """SHA-256 of what a clip shows and says, quick for a file: that is hashed as it is."""
+    result = hashlib.sha256(f"{source.info.fps} {source.info.frames} ".encode())
+    if isinstance(source, VideoFile):
+        result.update(source.digest().encode())
+    else:
+        for frames in source.chunks(CHUNK):
+            result.update(np.ascontiguousarray(frames).data)
+    if sound is not None:
+        result.update(f" {sound[1]} {sound[0].shape} ".encode() + np.ascontiguousarray(sound[0]).tobytes())
+    return result.hexdigest()
 
 
 def _first(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:

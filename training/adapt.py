@@ -14,13 +14,15 @@ from models.adaptation import Adaptation, adapt
 from models.adapters import RANK
 from models.checkpoints import save_weights
 from models.faces import load_detector
-from models.footage import gather
+from models.footage import Footage, gather
 from models.generator import load_generator
 from models.identity import load_recogniser
+from models.metrics.sync_model import load_sync_model
 from models.tracks import Selection
 from models.video import VideoFile
 
-from .infer import read_sound
+from .adapt_judge import Judges, compare, halves
+from .infer import embed_faces, read_sound
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +38,39 @@ def bar_of(text: str, unit: str) -> tuple[tqdm, Callable[..., None]]:
     return bar, move
 
 
-def adapted(args: argparse.Namespace) -> Adaptation:
-    """Gather the clip and adapt to it, with a progress bar each."""
-    source = VideoFile(args.video)
-    sound = read_sound(args.audio) if args.audio else source.audio()
-    generator = load_generator(args.weights, args.device, "fp32")
-    recogniser, detector = (
-        load_recogniser(args.recogniser, args.device),
-        load_detector(args.detector, args.device, args.threshold),
-    )
-    bar, move = bar_of("find the face", "frame")
-    with bar:
+class Clip:
+    """The clip of a command, gathered, and the networks that look at it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.source, self.args = VideoFile(args.video), args
+        self.sound = read_sound(args.audio) if args.audio else self.source.audio()
+        self.generator = load_generator(args.weights, args.device, "fp32")
+        self.recogniser = load_recogniser(args.recogniser, args.device)
+        self.detector = load_detector(args.detector, args.device, args.threshold)
         selection = Selection(order=args.select, index=args.index)
-        footage = gather(source, sound, generator, detector, recogniser, selection, move)
-    bar, move = bar_of("adapt", "step")
-    with bar:
-        return adapt(
-            generator, footage, steps=args.steps, minutes=args.minutes, seed=args.seed, rank=args.rank, progress=move
-        )
+        bar, move = bar_of("find the face", "frame")
+        with bar:
+            self.footage = gather(
+                self.source, self.sound, self.generator, self.detector, self.recogniser, selection, move
+            )
+
+    def adapted(self, footage: Footage) -> Adaptation:
+        """Adapt to it or to a part of it, with a progress bar."""
+        args = self.args
+        bar, move = bar_of("adapt", "step")
+        with bar:
+            options = {"steps": args.steps, "minutes": args.minutes, "seed": args.seed, "rank": args.rank}
+            return adapt(self.generator, footage, **options, progress=move)
+
+
+def judge_halves(args: argparse.Namespace) -> str:
+    """Adapt to the first half and measure on the second."""
+    clip = Clip(args)
+    first, second = halves(clip.footage)
+    result = clip.adapted(first)
+    sources = tuple(embed_faces([path], clip.recogniser, clip.detector) for path in args.faces)
+    judges = Judges(clip.recogniser, load_sync_model(args.sync), clip.sound, clip.source.info.fps, sources)
+    return f"{result.report}\n\n{compare(clip.generator, result.state, second, judges)}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,14 +105,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recogniser", default="builtin", metavar="FILE", help="the generator's own (default %(default)s)"
     )
     parser.add_argument("--detector", default="builtin", help="builtin, or an insightface pack (default %(default)s)")
+    judged = parser.add_argument_group("measuring")
+    judged.add_argument(
+        "--halves", action="store_true", help="adapt to the first half, measure on the second, write nothing"
+    )
+    judged.add_argument(
+        "--sync", type=Path, metavar="FILE", help="with --halves: sync model that judges (default: the bundled expert)"
+    )
+    judged.add_argument(
+        "--faces",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="with --halves: pictures of people to swap in, one each (default: none)",
+    )
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cpu, cuda (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Adapt, report, write."""
+    if args.halves:
+        print(judge_halves(args))
+        return 0
     output = args.output or args.video.with_suffix(".adapter.safetensors")
     output.parent.mkdir(parents=True, exist_ok=True)
-    result = adapted(args)
+    clip = Clip(args)
+    result = clip.adapted(clip.footage)
     save_weights(output, result.state, result.metadata)
     print(result.report)
     print(f"{output} ({output.stat().st_size / 1e6:.2f} MB); use it with: python -m training infer --adapter {output}")
