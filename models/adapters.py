@@ -126,7 +126,7 @@ def merge(network: nn.Module, state: Mapping[str, Tensor], what: str, strength: 
     """Add an adapter's terms to a network's weights for good.
 
     Args:
-        network: in inference form.
+        network: in inference form, float32.
         state: what `Adapter.state` gave; empty = nothing to add.
         what: how to call the adapter in an error.
         strength: factor on what is added.
@@ -144,10 +144,9 @@ def merge(network: nn.Module, state: Mapping[str, Tensor], what: str, strength: 
         if tensor not in own or part not in ("up", "by") or change.numel() != own[tensor].numel():
             raise ValueError(f"{what} has no place for {name} in this network. Adapt this model anew.")
         added[tensor] = change.view(own[tensor].shape)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode():  # in place, whether or not the weights were loaded in this mode
         for tensor, change in added.items():
-            weight = own[tensor]
-            weight.data = (weight.float() + strength * change.to(weight.device)).to(weight.dtype)
+            own[tensor].add_(change.to(own[tensor]), alpha=strength)
 
 
 def load_adapter(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

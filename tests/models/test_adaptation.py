@@ -51,9 +51,9 @@ def few_rows(monkeypatch):
 def test_adapting_draws_the_held_out_frames_better_and_leaves_the_generator_alone(base, astronaut):
     clip, seen = material(astronaut), []
     before = {name: value.clone() for name, value in base.network.state_dict().items()}
-    result = adapt(base, clip, steps=12, progress=lambda done, total, picture: seen.append((done, total, picture)))
+    result = adapt(base, clip, steps=8, progress=lambda done, total, picture: seen.append((done, total, picture)))
     assert result.state
-    assert result.after.psnr > result.before.psnr + 0.1
+    assert result.after.psnr > result.before.psnr + 0.05
     assert result.metadata["base"] == base.digest
     assert result.metadata["clip"] == clip.digest
     assert "held out after" in result.report
@@ -62,15 +62,23 @@ def test_adapting_draws_the_held_out_frames_better_and_leaves_the_generator_alon
     pictures = [picture for _, _, picture in seen if picture is not None]
     assert pictures[-1].shape == (3 * 96, 3 * 96, 3)
     assert pictures[-1].dtype == np.uint8
+    merged = load_generator("builtin", precision="fp32")
+    merge(merged.network, result.state, "it")
+    run = adaptation._Run(base, merged.network, clip, 0, 4)
+    with run.adapter.off():
+        assert run.examiner(run.network).psnr == pytest.approx(result.after.psnr, abs=0.05)
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit(base, astronaut):
-    first, second = (adapt(base, material(astronaut), steps=3).state for _ in range(2))
-    other = adapt(base, material(astronaut), steps=3, seed=1).state
-    assert first.keys() == second.keys()
-    assert first
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
+    def terms(seed: int) -> list[torch.Tensor]:
+        run = adaptation._Run(base, adaptation._copy_of(base, material(astronaut)), material(astronaut), seed, 4)
+        for step in range(2):
+            run._step(step, 2)
+        return run.average
+
+    first, second, other = terms(0), terms(0), terms(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_it_works_where_the_host_has_switched_gradients_off(astronaut):
@@ -87,7 +95,8 @@ def test_cancelling_is_raised_at_once(base, astronaut):
         adapt(base, material(astronaut), steps=50, progress=cancel)
 
 
-def test_the_clock_decides_where_no_steps_are_given(base, astronaut, monkeypatch):
+def test_the_clock_decides_where_no_steps_are_given(base, astronaut, looks, monkeypatch):
+    looks(*[look(30)] * 30)
     monkeypatch.setattr(adaptation, "FEWEST", 7)
     monkeypatch.setattr(adaptation, "PATIENCE", 100)
     assert adapt(base, material(astronaut), minutes=1e-6).metadata["steps"] == 7
@@ -149,8 +158,7 @@ def test_a_network_that_copies_is_seen_through(base, astronaut):
 
 def test_a_silent_clip_teaches_looks_and_leaves_the_mouth(base, astronaut):
     clip = material(astronaut, speaks=False)
-    result = adapt(base, clip, steps=6)
-    assert "No speech" in result.report
+    assert "No speech" in adapt(base, clip, steps=1).report
     run = adaptation._Run(base, adaptation._copy_of(base, clip), clip, 0, 4)
     losses = run._losses(run.rows(0))
     assert set(losses) == {"l1", "edges", "memory", "obedience", "mouth"}
@@ -225,14 +233,3 @@ def test_a_clip_is_gathered_with_its_sound_and_its_person(base, astronaut, tools
 def test_a_short_clip_is_one_error(base, astronaut, tools):
     with pytest.raises(ValueError, match=f"in 5 frames; at least {LEAST_FRAMES} are needed"):
         gather(clip_of(astronaut, 5), None, base, *tools)
-
-
-def test_the_result_is_merged_as_it_was_looked_at(base, astronaut):
-    clip = material(astronaut)
-    result = adapt(base, clip, steps=6)
-    merged = load_generator("builtin", precision="fp32")
-    merge(merged.network, result.state, "it")
-    run = adaptation._Run(base, merged.network, clip, 0, 4)
-    with run.adapter.off():
-        again = run.examiner(run.network)
-    assert again.psnr == pytest.approx(result.after.psnr, abs=0.05)

@@ -101,6 +101,15 @@ def test_a_file_is_merged_by_the_loader_as_strongly_as_asked(files):
     assert next(half.network.face_encoder.parameters()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_it_is_merged_in_whatever_mode_the_weights_are_loaded(files, inference):
+    """Hosts run nodes in inference mode, commands load weights outside of it."""
+    with torch.inference_mode(inference):
+        generator = load_generator(files / "g.safetensors", adapter=files / "a.safetensors")
+    made = generator.generate(torch.rand(2, 3, 96, 96), torch.randn(2, 1, 80, 16), None)
+    assert torch.isfinite(made).all()
+
+
 def test_what_does_not_belong_is_one_error(files):
     other = load_generator("builtin", precision="fp32")
     with pytest.raises(ValueError, match="made for other weights .* Load the model it was made for"):
