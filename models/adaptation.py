@@ -28,8 +28,10 @@ from .adapters import KIND, RANK, Adapter
 from .checkpoints import bundled_path, load_into, load_weights
 from .footage import Footage
 from .generator import FaceGenerator, Generator
+from .metrics.sync_model import bundled_expert
 from .mouth import mouth, mouth_weights
 from .networks.lip_reader import LipReader
+from .networks.syncnet import SyncNetExpert, frames_to_expert, sync_probability
 from .networks.wavsyncswap import WavSyncSwap
 from .precision import candidates
 
@@ -45,7 +47,7 @@ TIMED = 4  # steps after the first that say how many fit into the minutes
 OVERTIME = 1.25  # of the minutes, after which a run ends wherever it is
 RATE, WARM_UP, LEFT = 2e-3, 20, 0.05  # learning rate: rises for some steps, then falls to a share of it
 AVERAGE = 0.95  # share of the averaged terms that stays after a step: single steps are noisy
-LIPS, EDGES, MEMORY, OBEDIENCE = 0.05, 0.5, 1.0, 0.1  # weights of the losses beside L1
+LIPS, EDGES, MEMORY, OBEDIENCE, SYNC = 0.1, 0.5, 1.0, 0.3, 0.03  # weights of the losses beside L1
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +130,9 @@ class _Run:
         load_into(reader, load_weights(bundled_path("lip_reader"))[0], "lip_reader.safetensors")
         self.reader = reader.eval().requires_grad_(False).to(self.device)
         dim = network.config["id_dim"]
+        self.expert = _expert(self.device)
         self.rows = RowSource(footage.part(0, footage.learnt), network.keep, dim, seed, ROWS)
-        self.examiner = Examiner(footage, network.keep, dim, self.reader, self.device, self._precision())
+        self.examiner = Examiner(footage, network.keep, dim, self.reader, self.expert, self.device, self._precision())
         self.average = [parameter.detach().clone() for parameter in self.adapter.parameters()]
         self.optimizer = torch.optim.Adam(self.adapter.parameters(), RATE, (0.9, 0.99))
         weights = mouth_weights(network.px)
@@ -206,6 +209,11 @@ class _Run:
                 losses["lips"] = LIPS * nn.functional.smooth_l1_loss(*read.chunk(2))
             else:
                 losses["mouth"] = MEMORY * mouth(drawn[shown] - former[shown]).abs().mean()
+            if self.expert is not None and rows.window.stop:
+                # Mel windows lie one frame early (spec A13): the second frame's begins with the first frame.
+                heard = self.expert.embed_audio(mel[1:2])
+                seen = self.expert.embed_face(frames_to_expert(drawn[None, rows.window]))
+                losses["sync"] = -SYNC * sync_probability(heard, seen).log().mean()
         return losses
 
     def _result(
@@ -228,6 +236,16 @@ class _Run:
         }
         metadata["report"] = report = _report(self.footage, metadata, before, after, seconds)
         return Adaptation(state, metadata, before, after, report)
+
+
+def _expert(device: torch.device) -> SyncNetExpert | None:
+    """The bundled sync expert, frozen; None for a version without."""
+    if (path := bundled_expert()) is None:
+        return None
+    state = {name: value.float() for name, value in load_weights(path)[0].items()}
+    expert = SyncNetExpert(len(state["face_encoder.0.conv_block.0.weight"]) / 32)
+    load_into(expert, state, path.name)
+    return expert.eval().requires_grad_(False).to(device)
 
 
 def _edges(difference: Tensor, weights: Tensor) -> Tensor:

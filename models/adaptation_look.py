@@ -9,16 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .adaptation_rows import babble
+from .adaptation_rows import babble, judged_in_sync
 from .footage import Footage
 from .mouth import mouth, mouth_psnr
+from .networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert, sync_probability
 from .networks.wavsyncswap import mask_lower_half
 
-EXAMINED = 48  # held-out frames that are drawn for every look at them
+EXAMINED = 50  # held-out frames that are drawn for every look at them
 BATCH = 16
 SHOWN = 3  # of them in the picture
-LEAST_RESPONSE = 0.85  # of the lips' answer to another sound that must be left
+LEAST_RESPONSE = 0.75  # of the lips' answer to another sound that must be left
 LIPS_WORSE = 1.03  # times the unadapted error of the lips that is still allowed
+SYNC_WORSE = 0.005  # by which the expert's agreement may be lower
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Look:
         other: PSNR (dB) with another sound.
         response: how far the lips' numbers move with another sound.
         lips: mean error of the lips' numbers.
+        sync: mean agreement of lips and own sound, 0 .. 1, by the sync expert; NaN where it cannot judge.
     """
 
     kept: float
@@ -38,6 +41,7 @@ class Look:
     other: float
     response: float
     lips: float
+    sync: float
 
     @property
     def psnr(self) -> float:
@@ -46,12 +50,15 @@ class Look:
 
     def obeys(self, before: Look) -> bool:
         """Whether lips follow the sound as they did before."""
-        return self.response >= LEAST_RESPONSE * before.response and self.lips <= LIPS_WORSE * before.lips
+        in_sync = np.isnan(before.sync) or self.sync >= before.sync - SYNC_WORSE
+        answers = self.response >= LEAST_RESPONSE * before.response
+        return bool(in_sync and answers and self.lips <= LIPS_WORSE * before.lips)
 
     def __str__(self) -> str:
         ways = ((self.kept, "face kept"), (self.own, "own identity"), (self.other, "another sound"))
         pixels = ", ".join(f"{value:.2f} dB {what}" for value, what in ways if not np.isnan(value))
-        return f"{pixels}; lips answer {self.response:.3f}, off by {self.lips:.3f}"
+        sync = "" if np.isnan(self.sync) else f", in sync {self.sync:.3f}"
+        return f"{pixels}; lips answer {self.response:.3f}, off by {self.lips:.3f}{sync}"
 
 
 @dataclass(eq=False)
@@ -63,6 +70,7 @@ class Examiner:
         keeps: whether the network can keep a face.
         dim: length of identity vectors.
         reader: lip reader.
+        expert: sync expert, None = there is none.
         device: where the network is.
         precision: context to draw in.
         picture: of the last look: true, first looked at, and last drawn, side by side, uint8 [H, W, 3].
@@ -72,6 +80,7 @@ class Examiner:
     keeps: bool
     dim: int
     reader: nn.Module
+    expert: SyncNetExpert | None
     device: torch.device
     precision: torch.autocast
     picture: NDArray[np.uint8] | None = None
@@ -79,7 +88,13 @@ class Examiner:
 
     def __post_init__(self) -> None:
         clip, learnt = self.footage, self.footage.learnt
-        rows = np.unique(np.linspace(learnt, len(clip) - 1, EXAMINED).round().astype(int))
+        starts = clip.windows_of(FRAMES, learnt) if self.expert is not None and judged_in_sync(clip) else np.arange(0)
+        self._windowed = len(starts) > 0
+        if self._windowed:
+            chosen = np.linspace(0, len(starts) - 1, max(1, EXAMINED // FRAMES)).round().astype(int)
+            rows = (starts[np.unique(chosen), None] + np.arange(FRAMES)).ravel()
+        else:
+            rows = np.unique(np.linspace(learnt, len(clip) - 1, EXAMINED).round().astype(int))
         self._truth, shown = (_pictures(crops[rows]) for crops in (clip.crops, clip.references()))
         self._crops = torch.cat([mask_lower_half(self._truth), shown], 1)
         self._mel = clip.windows[torch.from_numpy(rows)]
@@ -101,7 +116,17 @@ class Examiner:
         # A silent clip shows no lips to be right about; they are to stay where they were, which `response` tells.
         error = float((numbers[0] - numbers[2]).abs().mean()) if self.footage.speaks else 0.0
         response = float((numbers[0] - numbers[1]).abs().mean())
-        return Look(kept, as_person, self._psnr(other) if self.footage.speaks else float("nan"), response, error)
+        with_other = self._psnr(other) if self.footage.speaks else float("nan")
+        return Look(kept, as_person, with_other, response, error, self._sync(drawn))
+
+    @torch.no_grad()
+    def _sync(self, pictures: Tensor) -> float:
+        if self.expert is None or not self._windowed:
+            return float("nan")
+        windows = pictures.to(self.device).unflatten(0, (-1, FRAMES))
+        heard = self._mel.to(self.device).unflatten(0, (-1, FRAMES))[:, 1]  # begins with the first frame (spec A13)
+        audio, face = self.expert.embed_audio(heard), self.expert.embed_face(frames_to_expert(windows))
+        return float(sync_probability(audio, face).mean())
 
     @torch.no_grad()
     def _draw(self, network: nn.Module, mel: Tensor, identity: Tensor) -> Tensor:

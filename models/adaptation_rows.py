@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .audio import MEL_SILENCE
 from .footage import MARGIN, Footage
+from .networks.syncnet import FRAMES
 from .networks.wavsyncswap import mask_lower_half
 from .references import DISTANCE, pose_thumbnail
 
@@ -28,6 +29,7 @@ class Rows:
         identity: float32 [B, D], zeros = the face is kept.
         truth: float32 [B, 3, px, px]; means nothing for swapped rows' identity and other rows' lips.
         shown, swapped, other: where each kind is.
+        window: the shown rows that are five frames in a row, for the sync expert; none where it cannot judge.
     """
 
     crops: Tensor
@@ -37,6 +39,12 @@ class Rows:
     shown: slice
     swapped: slice
     other: slice
+    window: slice
+
+
+def judged_in_sync(footage: Footage) -> bool:
+    """Whether the sync expert can judge a clip: it knows speech, and five frames as 200 ms."""
+    return footage.speaks and abs(float(footage.fps) - 25) < 1.5
 
 
 class RowSource:
@@ -59,6 +67,8 @@ class RowSource:
             self.own = torch.from_numpy(footage.person.vector)
             if not keeps:
                 self.counts |= {"own": counts["kept"] + counts["own"], "kept": 0}
+        judged = judged_in_sync(footage) and self.counts["kept"] >= FRAMES
+        self._starts = footage.windows_of(FRAMES) if judged else np.arange(0)
         self._poses = np.stack([pose_thumbnail(crop) for crop in np.ascontiguousarray(footage.crops)])
 
     def __call__(self, step: int) -> Rows:
@@ -67,6 +77,9 @@ class RowSource:
         kept, own, swapped, other = (self.counts[kind] for kind in ("kept", "own", "swapped", "other"))
         frames = random.integers(len(self.footage), size=kept + own + swapped + other)
         shifts = random.integers(2 * MARGIN + 1, size=(len(frames), 2))
+        if windowed := len(self._starts) > 0:
+            frames[:FRAMES] = random.choice(self._starts) + np.arange(FRAMES)
+            shifts[:FRAMES] = shifts[0]
         truth = torch.stack([self._cut(self.footage.stored[f], s) for f, s in zip(frames, shifts, strict=True)])
         shown = torch.stack([self._reference(f, s, random) for f, s in zip(frames, shifts, strict=True)])
         mel = self.footage.windows[torch.from_numpy(frames)].clone()
@@ -80,6 +93,7 @@ class RowSource:
             slice(0, kept + own),
             slice(kept + own, kept + own + swapped),
             slice(kept + own + swapped, None),
+            slice(0, FRAMES * windowed),
         )  # fmt: skip
 
     def _kept_or_own(self, count: int, own: int) -> Tensor:

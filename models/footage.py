@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,7 @@ class Footage:
         windows: float32 [N, 1, 80, 16] mel windows of the clip's own sound.
         frames: int64 [N], their numbers in the clip.
         shots: int64 [N], numbers of their shots.
+        fps: frames per second of the clip.
         speaks: whether there is speech enough to learn from.
         person: whose face it is; None = no fitting recogniser was given.
         digest: SHA-256 of all of the above.
@@ -54,6 +56,7 @@ class Footage:
     windows: Tensor
     frames: NDArray[np.int64]
     shots: NDArray[np.int64]
+    fps: Fraction
     speaks: bool
     person: FaceEmbedding | None
 
@@ -77,6 +80,13 @@ class Footage:
         result.update(self.windows.numpy().tobytes() + self.frames.tobytes() + self.shots.tobytes())
         result.update(b"" if self.person is None else self.person.vector.tobytes())
         return result.hexdigest()
+
+    def windows_of(self, count: int, start: int = 0) -> NDArray[np.int64]:
+        """First rows, from `start` on, of `count` rows that are frames in a row of one shot, [m]."""
+        first = np.arange(start, max(start, len(self) - count + 1))
+        last = first + count - 1
+        whole = (self.frames[last] - self.frames[first] == count - 1) & (self.shots[last] == self.shots[first])
+        return first[whole]
 
     def references(self) -> NDArray[np.uint8]:
         """What shows each frame's lower face at inference, uint8 [N, px, px, 3]."""
@@ -145,6 +155,7 @@ def gather(
         windows[torch.from_numpy(rows)],
         rows.astype(np.int64),
         shot_numbers(track.cuts, rows),
+        info.fps,
         generator.hears and spoken >= SPOKEN,
         person,
     )

@@ -69,7 +69,7 @@ def judge_halves(args: argparse.Namespace) -> str:
     first, second = halves(clip.footage)
     result = clip.adapted(first)
     sources = tuple(embed_faces([path], clip.recogniser, clip.detector) for path in args.faces)
-    judges = Judges(clip.recogniser, load_sync_model(args.sync), clip.sound, clip.source.info.fps, sources)
+    judges = Judges(clip.recogniser, load_sync_model(args.sync), clip.sound, sources)
     return f"{result.report}\n\n{compare(clip.generator, result.state, second, judges)}"
 
 

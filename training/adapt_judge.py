@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -33,14 +32,12 @@ class Judges:
         recogniser: tells who a swapped face is, and gave the sources' vectors.
         sync: tells how well lips and sound go together.
         sound: of the whole video; None = sync is not measured.
-        fps: frames per second of the video.
         sources: faces to swap in.
     """
 
     recogniser: Recogniser
     sync: SyncModel
     sound: Sound | None
-    fps: Fraction
     sources: tuple[FaceEmbedding, ...] = ()
 
 
@@ -84,8 +81,8 @@ def measure(generator: FaceGenerator, clip: Footage, judges: Judges) -> dict[str
 def _sync(made: Tensor, clip: Footage, judges: Judges) -> tuple[float, float]:
     """LSE-D and LSE-C of crops against the clip's own sound from their first frame on."""
     assert judges.sound is not None
-    mono = to_mono_16k(*judges.sound)[int(clip.frames[0] / judges.fps * SAMPLE_RATE) :]
-    video = FrameArray(to_rgb_uint8(made.permute(0, 2, 3, 1)), judges.fps)
+    mono = to_mono_16k(*judges.sound)[int(clip.frames[0] / clip.fps * SAMPLE_RATE) :]
+    video = FrameArray(to_rgb_uint8(made.permute(0, 2, 3, 1)), clip.fps)
     report = score_crops(video, (mono[None].numpy(), SAMPLE_RATE), judges.sync, valid_only=True)
     return report.distance, report.confidence
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,7 +34,7 @@ def material(astronaut: np.ndarray, count: int = 60, speaks: bool = True) -> Foo
     vector[7] = 1
     person = FaceEmbedding(vector, "wavsyncswap-iresnet18q-v2")
     frames = np.arange(count)
-    return Footage(stored, windows, frames, np.zeros(count, np.int64), speaks, person)
+    return Footage(stored, windows, frames, np.zeros(count, np.int64), Fraction(25), speaks, person)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,8 @@ def test_the_clock_decides_where_no_steps_are_given(base, astronaut, looks, monk
     assert adapt(base, material(astronaut), minutes=1e-6).metadata["steps"] == 7
 
 
-def look(psnr: float, response: float = 1.0, lips: float = 1.0) -> Look:
-    return Look(psnr, psnr, psnr - 1, response, lips)
+def look(psnr: float, response: float = 1.0, lips: float = 1.0, sync: float = 0.5) -> Look:
+    return Look(psnr, psnr, psnr - 1, response, lips, sync)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_nothing_is_kept_that_is_not_better(base, astronaut, looks):
     assert "the adapter is empty" in result.report
 
 
-@pytest.mark.parametrize("deaf", [{"response": 0.5}, {"lips": 1.5}])
+@pytest.mark.parametrize("deaf", [{"response": 0.5}, {"lips": 1.5}, {"sync": 0.4}])
 def test_lips_that_no_longer_follow_the_sound_are_refused(base, astronaut, looks, deaf):
     """Better pixels by copying do not count."""
     looks(look(30), *[look(35, **deaf)] * 20)
