@@ -45,9 +45,9 @@ PATIENCE = 4  # looks without a better one after which the run ends
 FEWEST = 20  # steps of a run whose length the clock decides
 TIMED = 4  # steps after the first that say how many fit into the minutes
 OVERTIME = 1.25  # of the minutes, after which a run ends wherever it is
-RATE, WARM_UP, LEFT = 2e-3, 20, 0.05  # learning rate: rises for some steps, then falls to a share of it
-AVERAGE = 0.95  # share of the averaged terms that stays after a step: single steps are noisy
-LIPS, EDGES, MEMORY, OBEDIENCE, SYNC = 0.1, 0.5, 1.0, 0.3, 0.03  # weights of the losses beside L1
+RATE, WARM_UP, LEFT = 1.5e-3, 20, 0.05  # learning rate: rises for some steps, then falls to a share of it
+AVERAGE = 0.97  # share of the averaged terms that stays after a step: single steps are noisy
+LIPS, EDGES, MEMORY, OBEDIENCE, SYNC = 0.1, 0.5, 2.0, 0.3, 0.01  # weights of the losses beside L1
 
 
 @dataclass(frozen=True, eq=False)
