@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from models.identity import FaceEmbedding, load_recogniser
 from models.layouts import network_of
 from models.networks.wavsyncswap import mask_lower_half
 from models.systems import Cascade, SimSwapSystem, Wav2LipSystem
+from tests.training.small_run import made_up_people, write_still
 from training.__main__ import main
 from training.batches import Batches
 from training.config import load_recipe
@@ -20,6 +23,8 @@ from training.export import export
 from training.generator import train
 from training.networks import SYSTEMS
 from training.plan import describe
+from training.trainer import Trainer
+from training.watch import entries
 
 MINIS = ("proposed-mini", "wav2lip-mini", "simswap-mini")
 SHORT = (
@@ -34,16 +39,31 @@ def short(name, *changes):
     return load_recipe(name, [*SHORT, *swapped, *changes])
 
 
-@pytest.fixture
-def made(clip_set, folder):
-    """Trains a mini in a folder of its own; the trainer and the exported file."""
+@dataclass
+class Run:
+    """A finished run of a mini."""
 
-    def make(name, output="run", steps=4):
-        run = folder / name / output
-        trainer = train(clip_set, folder, run, short(name, f"schedule.steps={steps}"), compiled=False)
-        return trainer, export(run / "last.pt", run / "weights.safetensors", torch.float32)
+    folder: Path
+    trainer: Trainer
 
-    return make
+    @property
+    def weights(self) -> Path:
+        return export(self.folder / "last.pt", self.folder / "weights.safetensors", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Made-up people, and a data folder for them."""
+    folder = tmp_path_factory.mktemp("data")
+    write_still(folder)
+    return made_up_people(), folder
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    """Every mini, trained without a break."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: Run(folder / name, train(*data, folder / name, short(name), compiled=False)) for name in MINIS}
 
 
 @pytest.fixture
@@ -57,8 +77,8 @@ def identity(vector=None, recogniser=None):
     return FaceEmbedding(vector.numpy(), recogniser or load_recogniser("builtin").id, 1.0, 1)
 
 
-def test_wav2lip_is_trained_exported_and_opened(made, faces):
-    trainer, file = made("wav2lip-mini")
+def test_wav2lip_is_trained_exported_and_opened(runs, faces):
+    trainer, file = runs["wav2lip-mini"].trainer, runs["wav2lip-mini"].weights
     assert network_of(file) == "wav2lip"
     generator = load_generator(file, precision="fp32")
     assert isinstance(generator, Wav2LipSystem)
@@ -71,8 +91,8 @@ def test_wav2lip_is_trained_exported_and_opened(made, faces):
         generator.check_identity(identity())
 
 
-def test_simswap_is_trained_exported_and_opened(made, faces):
-    trainer, file = made("simswap-mini")
+def test_simswap_is_trained_exported_and_opened(runs, faces):
+    trainer, file = runs["simswap-mini"].trainer, runs["simswap-mini"].weights
     assert network_of(file) == "simswap_224"
     generator = load_generator(file, precision="fp32")
     assert isinstance(generator, SimSwapSystem)
@@ -85,21 +105,24 @@ def test_simswap_is_trained_exported_and_opened(made, faces):
         generator.check_identity(identity(recogniser="another"))
 
 
-def test_both_in_a_row_are_the_cascade(made, faces):
-    files = [made(name)[1] for name in ("wav2lip-mini", "simswap-mini")]
+def test_both_in_a_row_are_the_cascade(runs, faces):
+    files = [runs[name].weights for name in ("wav2lip-mini", "simswap-mini")]
     cascade = load_generator(files, precision="fp32")
     assert isinstance(cascade, Cascade)
     assert cascade.generate(faces.truth, faces.mel, identity()).shape == (4, 3, 96, 96)
 
 
 @pytest.mark.parametrize("name", MINIS)
-def test_a_run_goes_on_where_it_was(name, made):
-    whole, _ = made(name)
-    made(name, "part", steps=2)
-    part, file = made(name, "part")
+def test_a_run_goes_on_where_it_was(name, runs, data, tmp_path):
+    train(*data, tmp_path, short(name, "schedule.steps=2"), compiled=False)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    state["recipe"] = asdict(short(name))  # of a run that was stopped there; the rate depends on the last step
+    torch.save(state, tmp_path / "last.pt")
+    part = train(*data, tmp_path, short(name), compiled=False)
     assert part.step == 4
-    assert all(torch.equal(v, part.net.state_dict()[k]) for k, v in whole.net.state_dict().items())
-    assert read_metadata(file)["recipe"]["model"]["system"] == part.system.name
+    assert read_metadata(runs[name].weights)["recipe"]["model"]["system"] == part.system.name
+    whole = runs[name].trainer.net.state_dict()
+    assert all(torch.equal(v, whole[k]) for k, v in part.net.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -110,38 +133,32 @@ def test_a_run_goes_on_where_it_was(name, made):
         ("simswap-mini", {"l1", "low", "identity", "adversarial", "matching"}),
     ],
 )
-def test_each_system_has_the_losses_that_mean_something_to_it(name, losses, made, clip_set, bank):
-    trainer, _ = made(name)
-    batches = Batches(clip_set, clip_set.of("train"), bank, 96, 0, seen=trainer.system.seen)
-    told = trainer.train_step(batches.of(4, trainer.recipe.schedule))
-    assert {key for key, value in told.items() if isinstance(value, float)} - {"critic"} == losses
+def test_each_system_has_the_losses_that_mean_something_to_it(name, losses, runs):
+    last = entries(runs[name].folder / "log.jsonl")[-1]
+    assert set(last["share"]) == losses
 
 
-def test_simswap_sees_the_whole_target_and_teaches_itself_nothing_about_lips(made, folder):
-    trainer, _ = made("simswap-mini")
-    targets = torch.rand(2, 3, 96, 96)
-    assert torch.equal(trainer.system.seen(targets), targets)
-    run = folder / "simswap-mini" / "run"
+def test_simswap_sees_the_whole_target_and_teaches_itself_nothing_about_lips(runs):
+    run, targets = runs["simswap-mini"].folder, torch.rand(2, 3, 96, 96)
+    assert torch.equal(runs["simswap-mini"].trainer.system.seen(targets), targets)
     assert not (run / "audio_tower.pt").exists()
     assert not (run / "lip_reader.pt").exists()
     assert "val_l1" in (run / "log.jsonl").read_text()
     assert "leak" not in (run / "log.jsonl").read_text()
 
 
-def test_wav2lips_tower_is_taught_and_then_stays(made, folder):
-    trainer, _ = made("wav2lip-mini")
-    taught = torch.load(folder / "wav2lip-mini" / "run" / "audio_tower.pt", weights_only=True)
+def test_wav2lips_tower_is_taught_and_then_stays(runs):
+    trainer = runs["wav2lip-mini"].trainer
+    taught = torch.load(runs["wav2lip-mini"].folder / "audio_tower.pt", weights_only=True)
     assert all(torch.equal(v, trainer.net.audio_encoder.state_dict()[k]) for k, v in taught.items())
     assert not any(p.requires_grad for p in trainer.tower.parameters())
 
 
-def test_a_tower_of_another_layout_is_told(made, clip_set, folder):
-    made("proposed-mini")
-    run = folder / "wav2lip-mini" / "run"
-    run.mkdir(parents=True)
-    (folder / "proposed-mini" / "run" / "audio_tower.pt").rename(run / "audio_tower.pt")
+def test_a_tower_of_another_layout_is_told(runs, data, tmp_path):
+    for part in ("lip_reader.pt", "audio_tower.pt"):
+        shutil.copy(runs["proposed-mini"].folder / part, tmp_path)
     with pytest.raises(ValueError, match="audio_tower.pt does not fit"):
-        train(clip_set, folder, run, short("wav2lip-mini"), compiled=False)
+        train(*data, tmp_path, short("wav2lip-mini"), compiled=False)
 
 
 @pytest.mark.parametrize(
