@@ -66,16 +66,21 @@ def mel_spectrogram(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """
     if waveform.ndim != 1:
         raise ValueError(f"mel_spectrogram takes mono [T], got shape {list(waveform.shape)}. Mix it down first.")
-    if not len(waveform):
-        return torch.full((N_MELS, 1), MEL_SILENCE)
-    x = resample(to_float(waveform), sample_rate, SAMPLE_RATE)
-    columns = 1 + len(x) // HOP
+    return _columns(resample(to_float(waveform), sample_rate, SAMPLE_RATE)).T.contiguous()
+
+
+def _columns(x: Tensor) -> Tensor:
+    """The mel of samples [T] at 16 kHz, a column a row: float32 [1 + T // 200, 80]."""
+    columns = torch.full((1 + len(x) // HOP, N_MELS), MEL_SILENCE)
+    if not len(x):
+        return columns
     x = torch.nn.functional.pad(x, (0, max(0, N_FFT // 2 + 1 - len(x))))
     window, bank = torch.hann_window(N_FFT, dtype=torch.float64), slaney_filter_bank().double().T
     # In blocks, because the spectrum of an hour of sound would fill gigabytes.
-    starts = range(0, columns, BLOCK_COLUMNS)
-    blocks = (_emphasised(x, start, min(start + BLOCK_COLUMNS, columns)) for start in starts)
-    return torch.cat([_mel_columns(block, window, bank) for block in blocks]).T.contiguous()
+    for start in range(0, len(columns), BLOCK_COLUMNS):
+        stop = min(start + BLOCK_COLUMNS, len(columns))
+        columns[start:stop] = _mel_columns(_emphasised(x, start, stop), window, bank)
+    return columns
 
 
 def _emphasised(x: Tensor, start: int, stop: int) -> Tensor:
@@ -168,7 +173,7 @@ def load_mel(waveform: Any, sample_rate: int) -> Mel:
     mono = to_mono_16k(waveform, sample_rate)
     samples = to_float(waveform).float()
     channels = samples.reshape(-1, samples.shape[-1]) if samples.ndim > 1 else samples[None]
-    return Mel(mel_spectrogram(mono).T.contiguous(), speech_activity(mono), channels, sample_rate)
+    return Mel(_columns(mono), speech_activity(mono), channels, sample_rate)
 
 
 def silent_mel(seconds: Fraction) -> Mel:

@@ -10,6 +10,7 @@ HOP = 200  # samples at 16 kHz, one mel column
 FRAME = 400  # samples, 25 ms
 SILENT_DB = -60.0  # dBFS; below this nothing is speech, however quiet the rest
 LEAST_CONTRAST = 9.0  # dB between loud and quiet columns; steadier sound is noise or music, hardly speech
+BLOCK = 4096  # columns computed at a time, about 51 s
 HANGOVER = 10  # columns (125 ms) by which speech is drawn out on both sides, so that no onset comes late
 
 
@@ -25,9 +26,19 @@ def speech_activity(waveform: Tensor) -> Tensor:
     columns = 1 + len(waveform) // HOP
     if not len(waveform):
         return torch.zeros(columns)
-    padded = functional.pad(waveform.double(), (FRAME // 2, FRAME // 2 + HOP))
-    power = functional.avg_pool1d(padded.square()[None], FRAME, HOP)[0, :columns]
-    return level_activity(10 * torch.log10(power + 1e-12))
+    level = torch.empty(columns, dtype=torch.float64)
+    for start in range(0, columns, BLOCK):  # double samples of an hour would fill gigabytes
+        stop = min(start + BLOCK, columns)
+        level[start:stop] = 10 * torch.log10(_power(waveform, start, stop) + 1e-12)
+    return level_activity(level)
+
+
+def _power(waveform: Tensor, start: int, stop: int) -> Tensor:
+    """Mean squares around columns start .. stop - 1, float64; there is nothing before and after the sound."""
+    first, last = start * HOP - FRAME // 2, (stop - 1) * HOP + FRAME // 2
+    samples = waveform[max(0, first) : last].double()
+    padded = functional.pad(samples, (max(0, -first), max(0, last - len(waveform))))
+    return functional.avg_pool1d(padded.square()[None], FRAME, HOP)[0]
 
 
 def level_activity(level: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.networks.blocks import audio_tower
-
 from .clips import OPENING, Clip, ClipSet
 from .engine import settled
 
@@ -71,23 +69,23 @@ def opening_correlation(tower: nn.Module, head: nn.Module, data: ClipSet, clips:
 
 
 def pretrain(
-    data: ClipSet, steps: int, width: float, seed: int = 0, device: torch.device | str = "cpu"
+    data: ClipSet, steps: int, tower: nn.Module, seed: int = 0, device: torch.device | str = "cpu"
 ) -> tuple[nn.Module, dict[str, float]]:
     """Train an audio tower against the measured mouths of the training clips.
 
     Args:
         data: prepared clips.
         steps: optimiser steps at batch 128.
-        width: channel factor of the tower (0.5 = generator "small").
-        seed: seed of weights and order.
+        tower: fresh, mel [B, 1, 80, 16] -> [B, C, 1, 1].
+        seed: of order and augmentation.
         device: where to train.
 
     Returns:
-        The tower in eval mode on the CPU, and its correlations on the val clips.
+        The same tower, in eval mode on the CPU, and its correlations on the val clips.
     """
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    tower, head = audio_tower(width), nn.Linear(512, 14)
+    head = nn.Linear(len(list(tower.parameters())[-1]), 14)  # the last norm has a number a channel
     model = nn.Sequential(tower, nn.Flatten(), nn.Dropout(0.2), head).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)

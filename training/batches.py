@@ -10,6 +10,7 @@ rows are single frames. Rows of silence are taken from the single frames.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -64,7 +65,7 @@ class Batch:
     """One training batch.
 
     Attributes:
-        crops: [B, 6, px, px] RGB in [0, 1]: target with its lower half zeroed, then the reference.
+        crops: [B, 6, px, px] RGB in [0, 1]: what is seen of the target (its lower half zeroed), then the reference.
         mel: [B, 1, 80, 16].
         truth: [B, 3, px, px] RGB in [0, 1].
         source: [B, D] identity vectors.
@@ -195,6 +196,7 @@ class Batches:
         px: side of the crops.
         seed: of everything that is random.
         device: where pictures are cut and batches are.
+        seen: what the network may see of targets [B, 3, px, px].
     """
 
     def __init__(
@@ -205,8 +207,9 @@ class Batches:
         px: int,
         seed: int,
         device: torch.device | str = "cpu",
+        seen: Callable[[Tensor], Tensor] = mask_lower_half,
     ) -> None:
-        self.data, self.clips, self.bank, self.px, self.seed = data, clips, bank, px, seed
+        self.data, self.clips, self.bank, self.px, self.seed, self.seen = data, clips, bank, px, seed, seen
         self.shelf = Shelf(data.crops, torch.device(device))
         weight = np.sqrt([clip.frames for clip in clips])  # long clips matter more, but one person must not own the net
         self.weight = weight / weight.sum()
@@ -331,7 +334,7 @@ class Batches:
         truth = recolour(sample(self.shelf.rows(target), jitter, self.px), *colours)
         other = recolour(sample(self.shelf.means(reference), jitter, self.px), *colours)
         to_arcface = torch.from_numpy((np.linalg.inv(jitter) @ arcface_matrix())[:, :2]).float()
-        crops = torch.cat([mask_lower_half(truth), other], 1)
+        crops = torch.cat([self.seen(truth), other], 1)
         second = None if self.bank.second is None else self.bank.second[source]
         vectors, kept = self.bank.vectors[source], len(range(part[0], kept, part[1]))
         counts = {"kept": kept, "swapped": swapped // part[1], "windows": windows // part[1]}

@@ -17,14 +17,17 @@ import tomli
 
 from models.networks.wavsyncswap import PRESETS, SIZES
 
+from .networks import SYSTEMS, System
+
 CONFIGS = Path(__file__).parent / "configs"
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network, see `models.networks.wavsyncswap.WavSyncSwap`."""
+    """The network: see `models.networks.wavsyncswap.WavSyncSwap`, and `networks` for the others."""
 
+    system: str = "wavsyncswap"  # or one to compare with, at the same width: wav2lip, simswap
     width: str = "small"
     px: int = 96
     skips: str = "adain"
@@ -118,6 +121,11 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     syncnet: SyncConfig = field(default_factory=SyncConfig)
 
+    @property
+    def system(self) -> System:
+        """What is trained."""
+        return SYSTEMS[self.model.system]
+
     def check(self) -> None:
         """Refuse values that no run could work with.
 
@@ -127,6 +135,7 @@ class Recipe:
         model, schedule, optim, loss = self.model, self.schedule, self.optim, self.loss
         own = schedule.batch - schedule.swapped - schedule.kept
         rules = {
+            f"model.system is one of {', '.join(SYSTEMS)}": model.system in SYSTEMS,
             f"model.width is one of {', '.join(sorted(PRESETS))}": model.width in PRESETS,
             f"model.px is one of {', '.join(map(str, SIZES))}": model.px in SIZES,
             "model.keep goes with schedule.kept above 0 and with model.skips=adain": (
@@ -136,8 +145,8 @@ class Recipe:
             "schedule.steps, batch and save_every are at least 1": min(
                 schedule.steps, schedule.batch, schedule.save_every
             ) >= 1,
-            "schedule.batch is larger than schedule.swapped (at least 1) and schedule.kept (at least 0) together": (
-                schedule.swapped >= 1 and schedule.kept >= 0 and schedule.swapped + schedule.kept < schedule.batch
+            "schedule.batch is larger than schedule.swapped and schedule.kept (at least 0) together": (
+                schedule.swapped >= 0 and schedule.kept >= 0 and schedule.swapped + schedule.kept < schedule.batch
             ),
             "schedule.accumulate and measure_every are at least 1, keep_every and sample_every at least 0": (
                 min(schedule.accumulate, schedule.measure_every) >= 1
@@ -174,6 +183,8 @@ class Recipe:
             ),
             "loss.identity_rows is at least loss.second_rows": self.loss.identity_rows >= self.loss.second_rows,
         }  # fmt: skip
+        if model.system in SYSTEMS:
+            rules |= self.system.rules(self)
         broken = [rule for rule, kept in rules.items() if not kept]
         if broken:
             raise ValueError("The recipe cannot be run: " + "; ".join(f"{rule}" for rule in broken) + ".")
@@ -193,8 +204,9 @@ class Recipe:
         rows = {
             "schedule.batch": schedule.batch,
             "schedule.swapped": schedule.swapped,
-            "loss.identity_rows": seen,
         }
+        if loss.identity:
+            rows["loss.identity_rows"] = seen
         if loss.second_identity:
             rows["loss.second_rows"] = min(loss.second_rows, seen)
         if schedule.windows:  # all frames of a window go to one process

@@ -15,12 +15,12 @@ from models.checkpoints import save_weights
 from models.identity import load_recogniser
 from models.networks import build
 
+from .config import from_checkpoint
 from .keeper import read_record
 
 log = logging.getLogger(__name__)
 
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-MEL_LAG = -1  # the loader of `clips` cuts windows one frame early (spec A13)
 
 
 def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
@@ -40,7 +40,6 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
     build(metadata["network"], **metadata["config"]).load_state_dict(learnt)  # fails here, not on the user's machine
     record = read_record(state)
     metadata |= {
-        "geometry": geometry.GEOMETRY_ID,
         "steps": state["step"],
         "recipe": state["recipe"],
         "data_sha256": record.data,
@@ -53,15 +52,14 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
 
 
 def _generator(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    recogniser = load_recogniser("builtin")
-    config = state["recipe"]["model"] | {"id_dim": recogniser.dim}
-    described = {"network": "wavsyncswap", "config": config, "recogniser": recogniser.id, "mel_lag": MEL_LAG}
-    return state["average"], described
+    recipe = from_checkpoint(state["recipe"])
+    return state["average"], recipe.system.metadata(recipe.model, load_recogniser("builtin"))
 
 
 def _expert(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     config = {"width": state["recipe"]["syncnet"].get("width", 1.0)}
-    return state["expert"], {"network": "syncnet_expert", "config": config}
+    described = {"network": "syncnet_expert", "config": config, "geometry": geometry.GEOMETRY_ID}
+    return state["expert"], described
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.checkpoints import load_into
 from models.identity import load_recogniser
-from models.networks.wavsyncswap import PRESETS
 
 from .audio_tower import pretrain
 from .batches import Batch, Batches
@@ -56,7 +56,9 @@ class GeneratorCourse:
         if self.held_out is None:
             return None
         net = self.trainer.averaged()
-        error, found = self.held_out.l1(net), leaks(net, self.held_out.batch.to(self.trainer.device))
+        error, found = self.held_out.l1(net), dict[str, float]()
+        if self.trainer.system.hears:  # else nothing is hidden from it, and there is nothing that it could copy unheard
+            found = leaks(net, self.held_out.batch.to(self.trainer.device))
         return {"l1": error, **{f"leak_{name}": value for name, value in found.items()}}, -error
 
     def sample(self, watch: Watch) -> None:
@@ -98,13 +100,14 @@ def train(
     engine = engine or Engine(precision=recipe.optim.precision)
     recipe.check_parts(engine.count)
     output.mkdir(parents=True, exist_ok=True)
-    recogniser, second = load_recogniser("builtin"), second_recogniser(folder)
+    recogniser = load_recogniser("builtin")
+    second = second_recogniser(folder) if recipe.loss.second_identity else None
     bank = source_bank(data, folder / "faces", recogniser, second)
-    schedule, px = recipe.schedule, recipe.model.px
-    batches = Batches(data, data.of("train", generated=True), bank, px, schedule.seed, engine.device)
+    schedule, px, seen = recipe.schedule, recipe.model.px, recipe.system.seen
+    batches = Batches(data, data.of("train", generated=True), bank, px, schedule.seed, engine.device, seen)
     with engine.one_by_one():
         reader, tower = _reader(data, batches, output, recipe), _tower(data, output, recipe, engine.device)
-    held_out = HeldOut(data, folder, recogniser, px) if engine.first and data.of("val") else None
+    held_out = HeldOut(data, folder, recogniser, px, seen) if engine.first and data.of("val") else None
     sync = sync_loss_of(recipe, data, recogniser, engine.device)
     trainer, keeper = Trainer(recipe, tower, recogniser, reader, second, engine, compiled, sync), Keeper(output)
     trainer.record.data = data_digest(data, folder)
@@ -129,25 +132,27 @@ def train(
     return trainer
 
 
-def _tower(data: ClipSet, output: Path, recipe: Recipe, device: torch.device) -> nn.Module:
-    """The run's audio tower: pre-trained once."""
+def _tower(data: ClipSet, output: Path, recipe: Recipe, device: torch.device) -> nn.Module | None:
+    """The run's audio tower: pre-trained once; None where nothing is heard."""
     path = output / "audio_tower.pt"
-    width = PRESETS[recipe.model.width].audio_width
+    torch.manual_seed(recipe.schedule.seed)
+    fresh = recipe.system.tower(recipe.model)
+    if fresh is None:
+        return None
     if path.exists():
-        from models.networks.blocks import audio_tower
-
-        tower: nn.Module = audio_tower(width)
-        tower.load_state_dict(torch.load(path, weights_only=True))
-        return tower
-    tower, numbers = pretrain(data, recipe.schedule.tower_steps, width, recipe.schedule.seed, device)
+        load_into(fresh, torch.load(path, weights_only=True), path.name)
+        return fresh
+    tower, numbers = pretrain(data, recipe.schedule.tower_steps, fresh, recipe.schedule.seed, device)
     torch.save(tower.state_dict(), path)
     (output / "audio_tower.json").write_text(json.dumps(numbers))
     return tower
 
 
-def _reader(data: ClipSet, batches: Batches, output: Path, recipe: Recipe) -> LipReader:
-    """The run's lip reader: pre-trained once."""
+def _reader(data: ClipSet, batches: Batches, output: Path, recipe: Recipe) -> LipReader | None:
+    """The run's lip reader: pre-trained once; None where lips do not count."""
     path = output / "lip_reader.pt"
+    if not recipe.loss.lips:
+        return None
     if path.exists():
         return load_reader(path)
     reader, numbers = pretrain_reader(data, batches, recipe.schedule.reader_steps, recipe.schedule.seed)
@@ -179,6 +184,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(recipe, args.data))
         return 0
+    if args.init:
+        recipe.system.check_start()
     expert_of(recipe)  # what is wrong with a file is told before any work
     for path in args.init:
         open_start(path)

@@ -76,7 +76,8 @@ def judge_reconstruction(
     windows = torch.from_numpy(data.windows[clip.start : clip.start + clip.frames])[:, None]
     shifted = windows.roll(clip.frames // 3, 0)
     systems: dict[str, Tensor] = {}
-    faces = {"own face kept": None, "own vector": source} if generator.keeps_identity else {"own vector": source}
+    faces = {"own face kept": None} if generator.keeps_identity else dict[str, FaceEmbedding | None]()
+    faces |= {"own vector": source} if generator.takes_identity else {}
     for kind, reference in (
         ("middle frame", truth[middle][None]),
         ("other frames", chosen_references(truth)),
@@ -158,7 +159,7 @@ def judge(generator: FaceGenerator, data: ClipSet, judges: dict[str, Embed], rea
             generator, data, clip, own[clip.name], mean_face, reader
         )
         log.info("%s: %s", clip.name, {k: round(v, 3) for k, v in result["reconstruction"][clip.name].items()})
-        others = [c for c in clips[i + 1 :] + clips[:i] if c.identity != clip.identity][:2]
+        others = [c for c in clips[i + 1 :] + clips[:i] if c.identity != clip.identity and generator.takes_identity][:2]
         for other in others:
             pair = {name: (vectors[name, other.name], vectors[name, clip.name]) for name in judges}
             scores = judge_swap(generator, data, clip, own[other.name], pair, judges, reader)
@@ -195,6 +196,8 @@ def table(result: dict) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, pairs in result["swap"].items():
+        if not pairs:  # the system takes no identity
+            continue
         to = {kind: np.array([pair[kind] for pair in pairs.values()]) for kind in ("to source", "to target")}
         above = int((to["to source"] > to["to target"]).sum())
         source, target = to["to source"].mean(), to["to target"].mean()

@@ -41,7 +41,7 @@ class GeneratorLosses:
         config: weights.
         px: side of the crops.
         recogniser: the generator's own.
-        reader: lip reader.
+        reader: lip reader; None where lips do not count.
         second: second recogniser, if there is one.
         device: where the run is.
         compiled: compile what runs every step.
@@ -52,14 +52,14 @@ class GeneratorLosses:
         config: LossConfig,
         px: int,
         recogniser: Recogniser,
-        reader: LipReader,
+        reader: LipReader | None,
         second: MobileFaceNet | None,
         device: torch.device,
         compiled: bool,
     ) -> None:
         self.config, self.recogniser = config, recogniser
         recogniser.network.eval().requires_grad_(False).to(device)
-        self.reader = reader.eval().requires_grad_(False).to(device)
+        self.reader = reader if reader is None else reader.eval().requires_grad_(False).to(device)
         self.second = second if second is None else second.to(device)
         self.weights = mouth_weights(px).to(device)
         self.cell = px // 12  # 8 px of 96
@@ -69,17 +69,19 @@ class GeneratorLosses:
         """L1 where the ground truth is known, L1 of coarse averages on swapped rows, [B, 3, px, px] each."""
         same = len(generated) - batch.swapped
         difference = generated - batch.truth
-        coarse = nn.functional.avg_pool2d(difference[same:], self.cell)
-        return {
-            "l1": self.config.l1 * (difference[:same].abs() * self.weights).mean(),
-            "low": self.config.low * coarse.abs().mean(),
-        }
+        losses = {"l1": self.config.l1 * (difference[:same].abs() * self.weights).mean()}
+        if batch.swapped:
+            coarse = nn.functional.avg_pool2d(difference[same:], self.cell)
+            losses["low"] = self.config.low * coarse.abs().mean()
+        return losses
 
     def identity(
         self, batch: Batch, generated: Tensor, step: int, precise: AbstractContextManager
     ) -> dict[str, Tensor]:
-        """Distances of a batch's last rows to their sources: the swapped ones and a few more."""
+        """Distances of a batch's last rows to their sources: the swapped ones and a few more; none without weight."""
         config, parts = self.config, batch.dealt[1]
+        if not config.identity:
+            return {}
         rows = slice(-(config.identity_rows // parts), None)
         faces = recoloured(aligned_faces(generated[rows], batch.to_arcface[rows]), step, batch.dealt)
         with precise:
@@ -93,6 +95,8 @@ class GeneratorLosses:
 
     def lips(self, batch: Batch, generated: Tensor, precise: AbstractContextManager) -> dict[str, Tensor]:
         """Difference of what the lip reader sees in the generated and in the true picture, all rows."""
+        if self.reader is None:
+            return {}
         with precise:
             read = self.reader(torch.cat([generated, batch.truth])).float()
         return {"lips": self.config.lips * nn.functional.smooth_l1_loss(*read.chunk(2))}

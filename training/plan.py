@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from models.identity import load_recogniser
 from models.networks.syncnet import FRAMES, SyncNetExpert
-from models.networks.wavsyncswap import WavSyncSwap
 
 from .config import Recipe, to_toml
 from .data.reader import summary
@@ -114,7 +113,7 @@ def describe(recipe: Recipe, data: Path) -> str:
         [
             to_toml(recipe),
             f"generator: {_millions(network)} parameters, {macs / 1e9:.2f} GMACs a frame",
-            _memory(parts, recipe, "a batch (of one of its parts) through generator, critic, recogniser and readers"),
+            _memory(parts, recipe, "a batch (of one of its parts) through generator, critic and frozen networks"),
             f"samples: {schedule.steps * schedule.batch:,} in {schedule.steps:,} steps of {schedule.batch}",
             f"phases: {generator_phases(recipe)}",
             f"data: {data_found(data)}",
@@ -147,7 +146,9 @@ def describe_syncnet(recipe: Recipe, data: Path) -> str:
 def generator_phases(recipe: Recipe) -> str:
     """What is learnt when, in order."""
     schedule, optim, loss = recipe.schedule, recipe.optim, recipe.loss
-    phases = [f"{schedule.reader_steps:,} steps of the lip reader and {schedule.tower_steps:,} of the audio tower"]
+    taught = [f"{schedule.reader_steps:,} steps of the lip reader"] if loss.lips else []
+    taught += [f"{schedule.tower_steps:,} of the audio tower"] if recipe.system.hears else []
+    phases = [" and ".join(taught)] if taught else []
     if schedule.gan_start:
         phases.append(f"from step 0 without the critic at a rate of {optim.lr:g}")
     phases.append(f"from step {schedule.gan_start:,} with it at {optim.lr * optim.gan_rate:g}")
@@ -166,16 +167,19 @@ def generator_parts(recipe: Recipe) -> list[Part]:
     seen = min(loss.identity_rows, recipe.schedule.batch) / recipe.schedule.accumulate
     recogniser = load_recogniser("builtin")
     with torch.device("meta"):
-        generator, critic, reader = WavSyncSwap(**asdict(model), id_dim=recogniser.dim), critic_of(px), LipReader()
+        generator = recipe.system.called(recipe.system.build(model, recogniser.dim))
+        critic, reader = critic_of(px), LipReader()
         picture, face = torch.empty(2, 3, px, px), torch.empty(2, 3, 112, 112)
         inputs = torch.empty(2, 6, px, px), torch.empty(2, 1, 80, 16), torch.empty(2, recogniser.dim)
     identity = copy.deepcopy(recogniser.network).to("meta")
     parts = [
         Part(generator, inputs, batch, copies=1),
         Part(critic, (picture,), 2 * batch),
-        Part(identity, (face,), seen, trained=False),
-        Part(reader.eval().requires_grad_(False), (picture,), batch, trained=False),
     ]
+    if loss.identity:
+        parts.append(Part(identity, (face,), seen, trained=False))
+    if loss.lips:
+        parts.append(Part(reader.eval().requires_grad_(False), (picture,), batch, trained=False))
     if loss.sync:
         with torch.device("meta"):
             expert = SyncNetExpert().eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ OWN, SWAPPED = 24, 8  # rows of the fixed batch
 SHOWN = 4  # rows of each kind in the picture
 VECTORS = 4  # identity vectors of a clip
 
+Seen = Callable[[Tensor], Tensor]
+
 
 class HeldOut:
     """The first seconds of a few val clips, the same ones whenever they are looked at.
@@ -36,18 +39,21 @@ class HeldOut:
         folder: data folder; the video's sound is in its shards, or is CLIP.wav in one of its folders, or is absent.
         recogniser: the generator's.
         px: side of the crops.
+        seen: what the network may see of targets.
 
     Raises:
         ValueError: `data` has no val clip.
     """
 
-    def __init__(self, data: ClipSet, folder: Path, recogniser: Embedder, px: int) -> None:
+    def __init__(
+        self, data: ClipSet, folder: Path, recogniser: Embedder, px: int, seen: Seen = mask_lower_half
+    ) -> None:
         clips = data.of("val")
         if not clips:
             raise ValueError("Nobody is held out: the data has no clip of the split val.")
         self.data = excerpt(data, clips[:: -(-len(clips) // MOST_CLIPS)])
         self.sound = find_sound(folder, self.data.clips[0])
-        self.px = px
+        self.px, self.seen = px, seen
         vectors, labels, rows = [], [], []
         for clip in self.data.clips:
             vectors.append(clip_vectors(self.data, clip, recogniser, VECTORS))
@@ -55,7 +61,7 @@ class HeldOut:
             rows += (clip.start + np.linspace(0, clip.frames - 1, VECTORS).astype(int)).tolist()
         self.bank, self.bank_rows = SourceBank(torch.cat(vectors), labels), np.array(rows)
         others = SWAPPED if len(set(labels)) > 1 else 0
-        self.batch: Batch = Batches(self.data, self.data.clips, self.bank, px, 0)(0, OWN + others, others)
+        self.batch: Batch = Batches(self.data, self.data.clips, self.bank, px, 0, seen=seen)(0, OWN + others, others)
 
     @torch.inference_mode()
     def l1(self, net: nn.Module) -> float:
@@ -89,7 +95,7 @@ class HeldOut:
         levels = to_rgb_uint8(truth.permute(0, 2, 3, 1))
         chosen = references_within(levels, np.ones(clip.frames, bool), np.zeros(clip.frames, int))
         reference = torch.from_numpy(chosen).permute(0, 3, 1, 2).float() / 255
-        crops = torch.cat([mask_lower_half(truth), reference], 1)
+        crops = torch.cat([self.seen(truth), reference], 1)
         mel = torch.from_numpy(self.data.windows[rows])[:, None]
         people = zip(self.bank.vectors, self.bank.labels, strict=True)
         source = next((vector for vector, name in people if name != clip.identity), self.bank.vectors[0])

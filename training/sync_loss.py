@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.checkpoints import load_into, load_pickle_state
 from models.networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert, sync_probability
-from models.networks.wavsyncswap import WavSyncSwap
 
 from .batches import Batch, Batches, SourceBank
 from .clips import ClipSet
@@ -105,12 +104,12 @@ class SyncLoss:
 
     @torch.no_grad()
     def look(
-        self, net: WavSyncSwap, step: int, precise: AbstractContextManager, agree: Callable[[bool], bool] = bool
+        self, net: nn.Module, step: int, precise: AbstractContextManager, agree: Callable[[bool], bool] = bool
     ) -> None:
         """Open the gate if it is time to look and the held-out windows are good enough; leaves the net in eval mode.
 
         Args:
-            net: the generator.
+            net: the generator, called as `WavSyncSwap` is.
             step: steps done.
             precise: number type of the run.
             agree: asks the run's other processes, see `Engine.any`; all must open it at the same step.

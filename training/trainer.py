@@ -52,7 +52,9 @@ class Trainer:
     """One run's state.
 
     Attributes:
-        net: the generator in training form; its audio tower is frozen.
+        system: what is trained.
+        net: its network in training form.
+        tower: the audio tower of it, frozen; None = it is deaf.
         average: exponential moving average of its state dict.
         step: steps done.
         record: what its checkpoints say beside that.
@@ -61,9 +63,9 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        tower: nn.Module,
+        tower: nn.Module | None,
         recogniser: Recogniser,
-        reader: LipReader,
+        reader: LipReader | None,
         second: MobileFaceNet | None = None,
         engine: Engine | None = None,
         compiled: bool = True,
@@ -73,11 +75,15 @@ class Trainer:
         model, optim = recipe.model, recipe.optim
         self.engine = engine or Engine(precision=optim.precision)
         self.recipe, self.step, self.device, self.record = recipe, 0, self.engine.device, Record()
-        self.net = WavSyncSwap(**asdict(model), id_dim=recogniser.dim)
-        self.net.audio_encoder.load_state_dict(tower.state_dict())
-        self.net.audio_encoder.requires_grad_(False)
+        self.system, self.id_dim = recipe.system, recogniser.dim
+        self.net = self.system.build(model, self.id_dim)
+        self.tower: nn.Module | None = getattr(self.net, "audio_encoder", None)
+        if self.tower is not None and tower is not None:
+            self.tower.load_state_dict(tower.state_dict())
+            self.tower.requires_grad_(False)
+        called = self.system.called(self.net)
         self.critic = critic_of(model.px)
-        self.run_net = self.engine.setup(self.net, compiled)
+        self.run_net = self.engine.setup(called, compiled)
         self.run_critic = self.engine.setup(self.critic, compiled)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         learnt = [p for p in self.net.parameters() if p.requires_grad]
@@ -107,9 +113,10 @@ class Trainer:
         logged = (self.step + 1) % LOG_EVERY == 0 or self.step + 1 == schedule.steps
         self._set_rate()
         if self.sync:
-            self.sync.look(self.net, self.step, self.engine.precise(), self.engine.any)
+            self.sync.look(self.system.called(self.net), self.step, self.engine.precise(), self.engine.any)
         self.net.train()
-        self.net.audio_encoder.eval()  # frozen means frozen: its batch statistics too
+        if self.tower is not None:
+            self.tower.eval()  # frozen means frozen: its batch statistics too
         self.optimizer.zero_grad(set_to_none=True)
         parts = [batch.part(i, schedule.accumulate).to(self.device) for i in range(schedule.accumulate)]
         drawn, values, squares = [], [], []
@@ -193,11 +200,11 @@ class Trainer:
         for name in state.keys() - set(smooth):
             self.average[name].copy_(state[name])
 
-    def averaged(self) -> WavSyncSwap:
-        """A copy of the network with the averaged weights, in eval mode, where the run is."""
-        net = WavSyncSwap(**self.net.config).to(self.device)
+    def averaged(self) -> nn.Module:
+        """A copy of the network with the averaged weights, in eval mode, where the run is; see `System.called`."""
+        net = self.system.build(self.recipe.model, self.id_dim).to(self.device)
         net.load_state_dict(self.average)
-        return net.eval()
+        return self.system.called(net).eval()
 
     def start_from(self, path: Path) -> str:
         """Take what fits from a weights file; the audio tower, replaced or not, stays frozen.
@@ -206,8 +213,10 @@ class Trainer:
             A table of what was loaded, see `warm_start`.
 
         Raises:
-            ValueError: as `warm_start`.
+            ValueError: as `warm_start` and `System.check_start`.
         """
+        self.system.check_start()
+        assert isinstance(self.net, WavSyncSwap)
         table = warm_start(self.net, path)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         return table

@@ -18,8 +18,6 @@ import torch
 
 from models.identity import load_recogniser
 from models.memory import wait_for
-from models.networks.blocks import audio_tower
-from models.networks.wavsyncswap import PRESETS
 
 from .batches import Batches, SourceBank
 from .clips import Clip, ClipSet, stored_side
@@ -51,15 +49,16 @@ def noise_clips(px: int) -> ClipSet:
 
 def generator_steps(recipe: Recipe, batch: int, engine: Engine, compiled: bool) -> tuple[Any, Callable[[int], Any]]:
     """A generator's trainer with the GAN on, and what draws its batches."""
-    swapped = max(1, round(batch * recipe.schedule.swapped / recipe.schedule.batch))
+    swapped = round(batch * recipe.schedule.swapped / recipe.schedule.batch)
+    swapped = max(swapped, int(recipe.system.swaps))
     schedule = replace(recipe.schedule, batch=batch, swapped=swapped, kept=0, windows=0, gan_start=0)
     recipe = replace(recipe, schedule=schedule)
     recogniser, data = load_recogniser("builtin"), noise_clips(recipe.model.px)
-    tower = audio_tower(PRESETS[recipe.model.width].audio_width)
+    tower = recipe.system.tower(recipe.model)
     labels = [clip.identity for clip in data.clips]
     bank = SourceBank(torch.nn.functional.normalize(torch.randn(PEOPLE, recogniser.dim), dim=1), labels)
-    batches = Batches(data, data.clips, bank, recipe.model.px, 0, engine.device)
-    trainer = Trainer(recipe, tower, recogniser, LipReader(), None, engine, compiled)
+    batches = Batches(data, data.clips, bank, recipe.model.px, 0, engine.device, recipe.system.seen)
+    trainer = Trainer(recipe, tower, recogniser, LipReader() if recipe.loss.lips else None, None, engine, compiled)
     return trainer, lambda step: batches(step, batch, swapped)
 
 

@@ -68,7 +68,7 @@ def test_all_faults_of_a_recipe_are_named_at_once():
 
 
 def test_an_unknown_recipe_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="base-256, base-96, debug, small-96"):
+    with pytest.raises(ValueError, match="base-256, base-96, debug, proposed-mini, simswap-mini, small-96"):
         load_recipe("tiny")
     (tmp_path / "broken.toml").write_text("[model\n")
     with pytest.raises(ValueError, match="broken.toml is not valid TOML"):

@@ -21,7 +21,7 @@ from models.layouts import recognise, shapes_of
 from models.networks import build
 from models.systems import Cascade, Wav2LipSystem
 
-from ..export import MEL_LAG
+from ..networks import MEL_LAG
 
 SEED = 0
 

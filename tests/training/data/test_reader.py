@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.identity import load_recogniser
+from models.networks.blocks import audio_tower
 from models.references import pose_thumbnail
 from training.audio_tower import pretrain
 from training.batches import Batches, SourceBank
@@ -89,7 +90,7 @@ def test_poses_and_vectors_are_those_of_the_pictures(data):
 
 def test_data_without_mouth_numbers_says_so_to_whom_needs_them(data):
     with pytest.raises(ValueError, match=r"no mouth numbers.*without --reader none"):
-        pretrain(data, 2, 0.5)
+        pretrain(data, 2, audio_tower(0.5))
     with pytest.raises(ValueError, match="no mouth numbers"):
         SyncBatches(data, data.clips, 0)(0, 1, 2)
 
