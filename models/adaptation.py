@@ -165,7 +165,7 @@ class _Run:
                     look = self.examiner(self.network)
                     picture, idle = self.examiner.picture, idle + 1
                     log.info("step %d of %d: %s", done, total, look)
-                    if look.obeys(before) and look.psnr > best.psnr:
+                    if look.better(best, before):
                         best, best_step, state, idle = look, done, self.adapter.state(), 0
             progress(done, total, picture)
             if late or idle >= PATIENCE:

@@ -48,6 +48,11 @@ class Look:
         """Mean over the ways the face may be drawn."""
         return float(np.nanmean([self.kept, self.own]))
 
+    def better(self, best: Look, before: Look) -> bool:
+        """Whether pixels are better than in the best look so far, worse in no way than before, and lips obey."""
+        gains = np.array([self.kept - before.kept, self.own - before.own])
+        return bool(self.psnr > best.psnr and np.nanmin(gains) >= 0 and self.obeys(before))
+
     def obeys(self, before: Look) -> bool:
         """Whether lips follow the sound as they did before."""
         in_sync = np.isnan(before.sync) or self.sync >= before.sync - SYNC_WORSE

@@ -137,6 +137,11 @@ def test_nothing_is_kept_that_is_not_better(base, astronaut, looks):
     assert "the adapter is empty" in result.report
 
 
+def test_a_gain_in_one_way_pays_for_no_loss_in_the_other(base, astronaut, looks):
+    looks(look(30), *[replace(look(29.9), own=40)] * 20)
+    assert adapt(base, material(astronaut), steps=100).state == {}
+
+
 @pytest.mark.parametrize("deaf", [{"response": 0.5}, {"lips": 1.5}, {"sync": 0.4}])
 def test_lips_that_no_longer_follow_the_sound_are_refused(base, astronaut, looks, deaf):
     """Better pixels by copying do not count."""
