@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,7 +88,7 @@ class Examiner:
     reader: nn.Module
     expert: SyncNetExpert | None
     device: torch.device
-    precision: torch.autocast
+    precision: AbstractContextManager
     picture: NDArray[np.uint8] | None = None
     _first: Tensor | None = field(default=None, init=False)
 
