@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int, "NDArray[np.uint8] | None"], None]
 
 ROWS = {"kept": 5, "own": 3, "swapped": 2, "other": 2}  # of a step
-LOOKS = 10  # at the held-out frames in a run
+LOOKS, APART = 10, 10  # looks at the held-out frames in a run at most, and steps from one to the next at least
 PATIENCE = 4  # looks without a better one after which the run ends
 FEWEST = 20  # steps of a run whose length the clock decides
 TIMED = 4  # steps after the first that say how many fit into the minutes
@@ -164,7 +164,7 @@ class _Run:
                 total = max(FEWEST, int((60 * minutes - LOOKS * look_seconds) / pace))
             late = steps is None and time.monotonic() - begun > 60 * minutes * OVERTIME and done >= FEWEST
             picture = None
-            if done == total or late or (done > TIMED and done % max(1, total // LOOKS) == 0):
+            if done == total or late or done % max(APART, total // LOOKS) == 0:
                 with self.adapter.holding(self.average):
                     look = self.examiner(self.network)
                     picture, idle = self.examiner.picture, idle + 1
