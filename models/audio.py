@@ -193,7 +193,8 @@ def driving_mel(mel: Mel, speech_gate: float = 0.0, offset: float = 0.0) -> Tens
         float32 [80, T'].
     """
     gated = gate_mel(mel.values.T, mel.activity, speech_gate, MEL_SILENCE)
-    return torch.nn.functional.pad(gated, (round(offset * MEL_COLUMNS_PER_SECOND), 0), value=MEL_SILENCE)
+    moved = round(offset * MEL_COLUMNS_PER_SECOND)
+    return torch.nn.functional.pad(gated, (moved, 0), value=MEL_SILENCE) if moved else gated
 
 
 def open_ended_windows(mel: Tensor, frames: int, fps: Fraction, lag: int = 0, first: int = 0) -> Tensor:

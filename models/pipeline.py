@@ -130,8 +130,7 @@ def talking_swap(
     total = needed + plan.frames
     chunk = options.chunk or _chunk(info.width * info.height * 3, generator.device)
 
-    mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
-    driven = driving_mel(mel, options.speech_gate, options.audio_offset)
+    driven = _driven(audio, plan, options)
     with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
         track = _tracked(source, needed, chunk, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
@@ -240,6 +239,12 @@ def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:
 def audio_seconds(audio: Sound) -> Fraction:
     """Length of a sound in seconds, exact."""
     return Fraction(audio[0].shape[-1], audio[1])
+
+
+def _driven(audio: Sound | None, plan: timing.LengthPlan, options: SwapOptions) -> torch.Tensor:
+    """What moves the lips, float32 [80, T]."""
+    mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
+    return driving_mel(mel, options.speech_gate, options.audio_offset)
 
 
 def _chunk(frame: int, device: torch.device) -> int:

@@ -80,7 +80,7 @@ def gate_mel(mel: Tensor, activity: Tensor, strength: float, silence: float) -> 
         New float32 [80, T].
     """
     keep = 1 - strength * (1 - activity[None])
-    return silence + (mel - silence) * keep
+    return (mel - silence).mul_(keep).add_(silence)
 
 
 def _thinned(values: Tensor, most: int = 1_000_000) -> Tensor:
