@@ -12,7 +12,7 @@ HOP = 200  # samples at 16 kHz, one mel column
 FRAME = 400  # samples, 25 ms
 SILENT_DB = -60.0  # dBFS; below this nothing is speech, however quiet the rest
 LEAST_CONTRAST = 9.0  # dB between loud and quiet columns; steadier sound is noise or music, hardly speech
-BLOCK = 4096  # columns computed at a time, about 51 s
+BLOCK = 1024  # columns computed at a time, about 13 s
 HANGOVER = 10  # columns (125 ms) by which speech is drawn out on both sides, so that no onset comes late
 
 
