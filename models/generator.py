@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from . import geometry
 from .acceleration import Compiled
-from .checkpoints import bundled_path, load_any, load_into
+from .adapters import apply_adapter
+from .checkpoints import bundled_path, load_any, load_into, tensors_sha256
 from .identity import FaceEmbedding, check_embedding
 from .layouts import recognise, shapes_of
 from .memory import batch_size, moved, out_of_memory, release, wait_for
@@ -48,6 +49,7 @@ class FaceGenerator(ABC):
         undecided: the number type is still to be measured, with the first crops.
         most: crops a forward pass that memory allowed last, 0 = not known yet.
         pace: crops that a CPU draws between two looks at whether the user has had enough, 0 = not known yet.
+        digest: SHA-256 of the tensors of its file, which adapters name; "" where there can be no adapter.
     """
 
     network: nn.Module
@@ -57,6 +59,7 @@ class FaceGenerator(ABC):
     undecided: bool = field(default=False, kw_only=True)
     most: int = field(default=0, kw_only=True)
     pace: int = field(default=0, kw_only=True)
+    digest: str = field(default="", kw_only=True)
 
     @property
     @abstractmethod
@@ -291,7 +294,11 @@ def _fold_norms(layers: nn.Sequential) -> None:
 
 
 def load_generator(
-    name: Name | Sequence[Name] = "builtin", device: str | torch.device = "cpu", precision: str = "auto"
+    name: Name | Sequence[Name] = "builtin",
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+    adapter: Path | None = None,
+    strength: float = 1.0,
 ) -> FaceGenerator:
     """Load a generator.
 
@@ -301,10 +308,12 @@ def load_generator(
             are the cascade of both.
         device: where to put it.
         precision: "fp32", "bf16", "fp16", or "auto": chosen with the first crops, see `precision`.
+        adapter: file to merge into the weights, see `adapters`.
+        strength: of the adapter, 0 = without .. 1 = as trained.
 
     Raises:
         ValueError: the file is missing, damaged, no generator, or was trained with another crop geometry; or two files
-            are no pair.
+            are no pair; or the adapter belongs to other weights.
     """
     from .systems import SYSTEMS, Cascade
 
@@ -313,6 +322,8 @@ def load_generator(
         parts = [load_generator(part, device, precision) for part in name]
         whole = parts[0] if len(parts) == 1 else Cascade.of(parts)
         whole.undecided = precision == "auto"
+        if adapter is not None:
+            apply_adapter(whole, adapter, strength)
         return whole
     path = bundled_path(BUILTIN) if name == "builtin" else Path(name)
     state, metadata = load_any(path)
@@ -329,7 +340,13 @@ def load_generator(
     generator = make(path.name, {key: value.float() for key, value in state.items()}, metadata)
     generator.undecided = precision == "auto"
     dtype = torch.float32 if generator.undecided else named_dtype(precision)
-    generator.network = inference_form(generator.network, dtype).to(device)
+    generator.network = inference_form(generator.network, torch.float32)
+    if generator.metadata["network"] == "wavsyncswap":
+        generator.digest = tensors_sha256(state)
+    if adapter is not None:
+        apply_adapter(generator, adapter, strength)
+    set_precision(generator.network, dtype)
+    generator.network.to(device)
     return generator
 
 

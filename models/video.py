@@ -7,6 +7,7 @@ N frames in are N frames out.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .checkpoints import sha256_file
 from .video_index import FrameIndex, coder_rate, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
 
@@ -163,6 +165,15 @@ class VideoFile:
         from .sound_file import decode_sound
 
         return decode_sound(self._source, self._index.origin)
+
+    def digest(self) -> str:
+        """SHA-256 of the file, 64 hex digits."""
+        if not isinstance(self._source, GuardedFile):
+            return sha256_file(self._source)
+        result, piece = hashlib.sha256(), 1 << 20
+        for position in range(0, self._source.size(), piece):
+            result.update(self._source.read_at(position, piece))
+        return result.hexdigest()
 
     def twin(self) -> VideoFile:
         """See `FrameSource.twin`; shares what opening the file found out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .adapt import Adapt, LoadAdapter
 from .arcface_embed import ArcFaceEmbed
 from .embedding_files import LoadEmbedding, SaveEmbedding
 from .face_crop import FaceCrop
@@ -25,6 +26,8 @@ class WavSyncSwap(ComfyExtension):
         host.register_folder()
         return [
             LoadModel,
+            Adapt,
+            LoadAdapter,
             LoadAudioMel,
             FaceCrop,
             ArcFaceEmbed,

@@ -27,6 +27,8 @@ MelSocket = io.Custom("MEL")
 TrackSocket = io.Custom("FACE_TRACK")
 EmbeddingSocket = io.Custom("FACE_EMBEDDING")
 
+PREVIEW_SIDE = 512  # px of a preview's longer side
+
 Progress = Callable[[int, int], None]
 
 
@@ -58,6 +60,21 @@ def progress(share: tuple[float, float] = (0.0, 1.0)) -> Progress:
     return step
 
 
+def progress_with_pictures(share: tuple[float, float] = (0.0, 1.0)) -> Callable[[int, int, Any], None]:
+    """As `progress`, for work that shows a picture now and then: uint8 [H, W, 3] RGB or None."""
+    from PIL import Image
+
+    bar = comfy.utils.ProgressBar(1000)
+    low, high = share
+
+    def step(done: int, total: int, picture: Any = None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        shown = None if picture is None else ("JPEG", Image.fromarray(picture), PREVIEW_SIDE)
+        bar.update_absolute(round(1000 * (low + (high - low) * min(1.0, done / max(1, total)))), 1000, shown)
+
+    return step
+
+
 def device() -> torch.device:
     """The device on which the host computes."""
     return comfy.model_management.get_torch_device()
@@ -68,6 +85,21 @@ def result(tensor: torch.Tensor) -> torch.Tensor:
     management = comfy.model_management
     dtype = management.intermediate_dtype() if hasattr(management, "intermediate_dtype") else torch.float32
     return tensor.to(management.intermediate_device(), dtype)
+
+
+def make_room(needed: int) -> None:
+    """Ask the host to move models away until so many bytes of the computing device's memory are free."""
+    comfy.model_management.free_memory(needed, device())
+
+
+def adapter_names() -> list[str]:
+    """Choices of the adapter widget: files of `models/wavsyncswap/adapters`."""
+    return model_files("adapters")
+
+
+def adapter_folders() -> list[Path]:
+    """Where adapters lie; new ones go into the first."""
+    return [Path(place, "adapters") for place in folder_paths.get_folder_paths(FOLDER)]
 
 
 def free_memory() -> int:
@@ -86,7 +118,7 @@ def register_folder() -> None:
 
 def model_files(subfolder: str | None) -> list[str]:
     """Files of `models/wavsyncswap`, either of one subfolder or (None) those in none of the reserved subfolders."""
-    reserved = {"embeddings", "recognisers"}
+    reserved = {"embeddings", "recognisers", "adapters"}
     files = []
     for name in folder_paths.get_filename_list(FOLDER):
         first = Path(name).parts[0] if len(Path(name).parts) > 1 else None
@@ -220,6 +252,15 @@ def load_recogniser(name: str) -> Any:
     return identity.load_recogniser(str(found[name]), device=str(device()))
 
 
+def find_recogniser(identifier: str) -> Any:
+    """The recogniser of an id, None where it is not here."""
+    for name in recogniser_names():
+        recogniser = load_recogniser(name)
+        if recogniser.id == identifier:
+            return recogniser
+    return None
+
+
 def recogniser_of(embedding: Any) -> Any:
     """The recogniser that an embedding (or None) was made with, else the built-in one.
 
@@ -228,10 +269,8 @@ def recogniser_of(embedding: Any) -> Any:
     """
     if embedding is None:
         return load_recogniser(BUILTIN)
-    for name in recogniser_names():
-        recogniser = load_recogniser(name)
-        if recogniser.id == embedding.recogniser:
-            return recogniser
+    if (recogniser := find_recogniser(embedding.recogniser)) is not None:
+        return recogniser
     raise ValueError(
         f"The face embedding was made by recogniser '{embedding.recogniser}', which is not available here "
         f"(found: {', '.join(recogniser_names())}). Make the embedding again with ArcFace Embed."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -14,16 +16,42 @@ from . import host
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What travels on a WAVSYNCSWAP_MODEL wire: the engine's generator and the host's handle on its weights."""
+    """What travels on a WAVSYNCSWAP_MODEL wire: a generator, the host's handle on its weights, and their files."""
 
     generator: Any
     patcher: comfy.model_patcher.ModelPatcher
+    files: tuple[Path, ...]  # none = the built-in one
+    precision: str
 
     def ready(self) -> Any:
         """The generator with its weights on the computing device; the host may move them away again afterwards."""
         # Whole or not at all: the layers are plain ones, which the host cannot stream piece by piece.
         comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
         return self.generator
+
+
+def load(files: Sequence[Path], precision: str, adapter: Path | None = None, strength: float = 1.0) -> LoadedModel:
+    """Read weights, merge an adapter into them, give them to the host's memory management.
+
+    Args:
+        files: a generator's, none for the built-in one.
+        precision: a choice of the precision widget.
+        adapter: adapter file.
+        strength: of the adapter.
+
+    Raises:
+        ValueError: as `load_generator`.
+    """
+    from ..models.generator import load_generator
+
+    management, device, chosen = comfy.model_management, host.device(), precision
+    if precision == "auto" and device.type != "cpu":  # the host knows its user's wishes; on a CPU the engine measures
+        half = "bf16" if management.should_use_bf16(device) else "fp32"
+        chosen = "fp16" if management.should_use_fp16(device) else half
+    offload = management.unet_offload_device()
+    generator = load_generator(list(files) or "builtin", offload, chosen, adapter, strength)
+    patcher = comfy.model_patcher.ModelPatcher(generator.network, load_device=device, offload_device=offload)
+    return LoadedModel(generator, patcher, tuple(files), precision)
 
 
 class LoadModel(io.ComfyNode):
@@ -80,16 +108,4 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
         """Read the weights and give them to the host's memory management."""
-        from ..models.generator import load_generator
-
-        files = host.generator_files(model)
-        management, device = comfy.model_management, host.device()
-        if (
-            precision == "auto" and device.type != "cpu"
-        ):  # the host knows its user's wishes; on a CPU the engine measures
-            half = "bf16" if management.should_use_bf16(device) else "fp32"
-            precision = "fp16" if management.should_use_fp16(device) else half
-        offload = management.unet_offload_device()
-        generator = load_generator(files or "builtin", device=offload, precision=precision)
-        patcher = comfy.model_patcher.ModelPatcher(generator.network, load_device=device, offload_device=offload)
-        return io.NodeOutput(LoadedModel(generator, patcher))
+        return io.NodeOutput(load(host.generator_files(model), precision))

@@ -10,6 +10,7 @@ from typing import Any
 
 COMMANDS = {
     "infer": "video + face + speech -> the video with that face, lips in sync",
+    "adapt": "adapt the generator to one clip, as a small file that infer and the nodes take",
     "demo": "run the whole job on inputs that need no download",
     "doctor": "can this machine train? one line a check, and what to do",
     "prepare": "any folder of videos -> data that the trainers read",

@@ -91,7 +91,7 @@ class Engines:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.detector = load_detector(args.detector, args.device, args.threshold)
-        self.generator = load_generator(args.weights, args.device, args.precision)
+        self.generator = load_generator(args.weights, args.device, args.precision, args.adapter)
         self.recogniser = load_recogniser(args.recogniser, args.device)
         if args.compile:
             self.generator.compile()
@@ -221,6 +221,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="generator: builtin, a safetensors file, wav2lip.pth (lip sync alone), a SimSwap generator, or one of "
         "each for both in a row (default builtin)",
+    )
+    engine.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="FILE",
+        help="what `adapt` wrote for these weights; best with the clip it was made of (default: none)",
     )
     engine.add_argument(
         "--recogniser",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models.generator import FaceGenerator, load_generator
 from models.identity import FaceEmbedding, load_recogniser
+from models.mouth import mouth, mouth_psnr
 from models.references import DISTANCE, references_within
 
 from .batches import aligned_faces, arcface_matrix
@@ -41,12 +42,9 @@ def unit_crops(data: ClipSet, clip: Clip) -> Tensor:
 
 def mouth_scores(pictures: Tensor, truth: Tensor) -> tuple[float, float]:
     """Mean PSNR (dB) and SSIM of the mouth region, [N, 3, S, S] against the same shape."""
-    side = truth.shape[-1]
-    rows, columns = slice(int(0.58 * side), int(0.90 * side)), slice(int(0.28 * side), int(0.72 * side))
-    a, b = pictures[..., rows, columns].numpy(), truth[..., rows, columns].numpy()
-    psnr = -10 * np.log10(np.maximum(((a - b) ** 2).mean((1, 2, 3)), 1e-8))
-    ssim = [structural_similarity(x, y, channel_axis=0, data_range=1.0) for x, y in zip(a, b, strict=True)]
-    return float(psnr.mean()), float(np.mean(ssim))
+    pairs = zip(mouth(pictures).numpy(), mouth(truth).numpy(), strict=True)
+    ssim = [structural_similarity(a, b, channel_axis=0, data_range=1.0) for a, b in pairs]
+    return float(mouth_psnr(pictures, truth).mean()), float(np.mean(ssim))
 
 
 def identity_vector(vectors: Tensor, recogniser: str) -> FaceEmbedding:

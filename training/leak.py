@@ -11,18 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from models.mouth import mouth
 from models.networks.wavsyncswap import mask_lower_half
 
 from .batches import Batch
 
 # pairs [B, 6, px, px], mel [B, 1, 80, 16], identity vectors [B, D] -> pictures [B, 3, px, px]
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def mouth(pictures: Tensor) -> Tensor:
-    """The region around the mouth of aligned crops [..., S, S]."""
-    side = pictures.shape[-1]
-    return pictures[..., int(0.58 * side) : int(0.90 * side), int(0.28 * side) : int(0.72 * side)]
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.identity import Recogniser
+from models.mouth import mouth_weights
 from models.networks.patchgan import least_squares_loss, weak_feature_matching
 
 from .batches import Batch, aligned_faces
@@ -18,14 +19,6 @@ from .lip_reader import LipReader
 from .second_recogniser import MobileFaceNet
 
 Critic = Callable[[Tensor], Any]  # the PatchGAN, compiled or not
-
-
-def mouth_weights(px: int) -> Tensor:
-    """L1 weights [1, 1, px, px], mean 1: lower half twice, the mouth twice more (spec section 9)."""
-    weights = torch.ones(px, px)
-    weights[px // 2 :] += 1
-    weights[int(0.58 * px) : int(0.90 * px), int(0.28 * px) : int(0.72 * px)] += 2
-    return (weights / weights.mean())[None, None]
 
 
 def recoloured(faces: Tensor, seed: int, dealt: tuple[int, int] = (0, 1)) -> Tensor:

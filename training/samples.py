@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.mouth import mouth_weights
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import references_within
 from models.video import read_audio, to_rgb_uint8
@@ -20,7 +21,6 @@ from models.video_writer import VideoWriter
 from .batches import Batch, Batches, SourceBank, sample
 from .clips import FPS, Clip, ClipSet
 from .data.reader import read_wav
-from .losses import mouth_weights
 from .sources import Embedder, clip_vectors
 
 MOST_CLIPS, MOST_FRAMES = 8, 75  # 3 s of each: enough to see, and little to hold

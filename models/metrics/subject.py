@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Matrices, invert, warp_crops
+from ..mouth import mouth_box
 from ..tracks import Selection, track_faces
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK = 16
 CROP = 256  # px: lengths are measured in a unit crop of this side, so that they do not depend on the video's size
-MOUTH = (slice(int(0.58 * CROP), int(0.90 * CROP)), slice(int(0.28 * CROP), int(0.72 * CROP)))  # rows, columns of it
+MOUTH = mouth_box(CROP)  # rows, columns of it
 
 
 @dataclass(frozen=True)

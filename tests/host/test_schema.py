@@ -14,6 +14,8 @@ from tests.host.comfy import Host, flagged, import_seconds
 SNAPSHOT = Path(__file__).parent / "node_schema.json"
 IDS = {
     "WSS_LoadModel",
+    "WSS_Adapt",
+    "WSS_LoadAdapter",
     "WSS_LoadAudioMel",
     "WSS_FaceCrop",
     "WSS_ArcFaceEmbed",

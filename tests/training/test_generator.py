@@ -11,6 +11,7 @@ import torch
 
 from models.generator import load_generator
 from models.identity import FaceEmbedding, load_recogniser
+from models.mouth import mouth_weights
 from models.networks import build
 from training.batches import Batches
 from training.config import LossConfig, ModelConfig, Recipe, ScheduleConfig, load_recipe
@@ -18,7 +19,6 @@ from training.engine import Engine
 from training.export import export
 from training.generator import train
 from training.lip_reader import LipReader
-from training.losses import mouth_weights
 from training.trainer import Trainer, average_decay
 
 RECIPE = Recipe(schedule=ScheduleConfig(steps=4, gan_start=2, batch=4, swapped=2))

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.mouth import mouth
 from models.networks import build
 from training.batches import Batches
-from training.leak import leaks, mouth
+from training.leak import leaks
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from scipy.io import wavfile
 from torch import nn
 
 from models.identity import load_recogniser
+from models.mouth import mouth_weights
 from models.video import to_rgb_uint8
 from training.clips import ClipSet
-from training.losses import mouth_weights
 from training.samples import MOST_FRAMES, OWN, SHOWN, HeldOut, excerpt
 
 
