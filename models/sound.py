@@ -7,7 +7,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .audio import MEL_COLUMNS_PER_SECOND, MEL_SILENCE, N_MELS, MelColumns, windows_of
@@ -174,3 +176,8 @@ def as_sound(audio: SoundSource | tuple[Any, int]) -> SoundSource:
 def seconds_of(sound: SoundSource) -> Fraction:
     """Length of a sound, exact."""
     return Fraction(sound.samples, sound.rate)
+
+
+def whole(sound: SoundSource) -> tuple[NDArray[np.float32], int]:
+    """All of a sound at once, for work that needs it so: float32 [C, T] and its rate."""
+    return sound.read(0, sound.samples).numpy(), sound.rate

@@ -41,13 +41,14 @@ def open_either(
         ValueError: neither or both are connected.
     """
     from ..models import video as engine
+    from ..models.sound import whole
 
     if (video is None) == (images is None):
         found = "neither is" if video is None else "both are"
         raise ValueError(f"Connect either '{names[0]}' or '{names[1]}'; {found} connected.")
     if images is None:
         source, own = open_video(video, sound)
-        return source, None if own is None else (own.read(0, own.samples).numpy(), own.rate)
+        return source, None if own is None else whole(own)
     return engine.FrameArray(values.rgb(images, names[1]), values.exact_rate(fps)), None
 
 

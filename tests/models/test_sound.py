@@ -10,7 +10,7 @@ import torch
 
 from models.audio import driving_windows, load_mel
 from models.resample import resample
-from models.sound import Converted, DrivingMel, SoundArray, as_sound, seconds_of
+from models.sound import Converted, DrivingMel, SoundArray, as_sound, seconds_of, whole
 from models.sound_file import decode_sound, open_sound
 from models.video import VideoFile, open_audio, read_audio
 from models.video_writer import VideoWriter
@@ -51,16 +51,17 @@ def in_blocks(source, size: int) -> torch.Tensor:
 def test_a_file_in_blocks_is_the_file_at_once(tmp_path, start):
     """Whatever comes first, sound or picture, and whatever is missing in between."""
     path = put(tmp_path / "late.mkv", heard(1, 16000, 2), 16000, "pcm_f32le", (4000, 16000))
-    whole, rate = decode_sound(path, start)
+    at_once, rate = decode_sound(path, start)
     source = open_sound(path, start)
-    assert (source.rate, source.channels, source.samples) == (rate, *whole.shape)
-    assert seconds_of(source) == Fraction(whole.shape[1], rate)
+    assert (source.rate, source.channels, source.samples) == (rate, *at_once.shape)
+    assert seconds_of(source) == Fraction(at_once.shape[1], rate)
+    assert np.array_equal(whole(source)[0], at_once)
     for size in (777, 1024, 10**6):
-        assert np.array_equal(in_blocks(source, size).numpy(), whole)
+        assert np.array_equal(in_blocks(source, size).numpy(), at_once)
     other = source.twin()
     for low, high in ((5000, 9000), (5000, 5001), (8999, 9100), (100, 300), (0, 10**9)):  # on, again and back
-        assert np.array_equal(source.read(low, high).numpy(), whole[:, low:high])
-        assert np.array_equal(other.read(low // 2, high).numpy(), whole[:, low // 2 : high])
+        assert np.array_equal(source.read(low, high).numpy(), at_once[:, low:high])
+        assert np.array_equal(other.read(low // 2, high).numpy(), at_once[:, low // 2 : high])
     assert source.read(source.samples, source.samples + 5).shape == (2, 0)
 
 
@@ -68,11 +69,11 @@ def test_a_video_s_own_sound_ends_where_the_file_says(tmp_path):
     path = tmp_path / "a.mp4"
     with VideoWriter(path, 16, 16, Fraction(25), (heard(1.3, 44100, 2), 44100)) as writer:
         writer.write(np.zeros((31, 16, 16, 3), np.uint8))
-    whole, rate = VideoFile(path).audio()
+    at_once, rate = VideoFile(path).audio()
     with path.open("rb") as file:
         for source in (VideoFile(path).sound(), VideoFile(file).sound(), open_audio(path), open_audio(file)):
-            assert source.samples == whole.shape[1] == round(31 / Fraction(25) * rate)
-            assert np.array_equal(in_blocks(source, 5000).numpy(), whole)
+            assert source.samples == at_once.shape[1] == round(31 / Fraction(25) * rate)
+            assert np.array_equal(in_blocks(source, 5000).numpy(), at_once)
 
 
 def test_what_holds_no_sound_or_is_damaged(tmp_path):
@@ -109,12 +110,12 @@ def test_windows_in_chunks_are_those_of_the_whole_sound(kind, offset):
     for fps, lag, first, chunk in ((Fraction(25), -1, 0, 16), (Fraction(30000, 1001), 0, 7, 9), (Fraction(4), 0, 0, 5)):
         frames = int((seconds + 1) * fps) + 20  # the sound is shorter than the video
         if offset > -seconds:  # the whole cannot be moved past its end
-            whole = driving_windows(mel, frames, fps, speech_gate=0.8, offset=offset, lag=lag, first=first)
+            expected = driving_windows(mel, frames, fps, speech_gate=0.8, offset=offset, lag=lag, first=first)
         else:
-            whole = torch.full((frames, 1, 80, 16), -4.0)
+            expected = torch.full((frames, 1, 80, 16), -4.0)
         starts = range(0, frames, chunk)
         made = torch.cat([driven.windows(min(chunk, frames - i), fps, lag, first + i) for i in starts])
-        assert torch.equal(made, whole)
+        assert torch.equal(made, expected)
     assert driven.windows(0, Fraction(25)).shape == (0, 1, 80, 16)
 
 
@@ -122,22 +123,22 @@ def test_windows_in_chunks_are_those_of_the_whole_sound(kind, offset):
 def test_windows_of_a_file(tmp_path, codec, name):
     path = put(tmp_path / name, heard(13, 44100, 2), 44100, codec)
     driven = DrivingMel(open_audio(path), 1.0, 0.1)
-    whole = driving_windows(load_mel(*read_audio(path)), 340, Fraction(25), speech_gate=1.0, offset=0.1, lag=-1)
+    expected = driving_windows(load_mel(*read_audio(path)), 340, Fraction(25), speech_gate=1.0, offset=0.1, lag=-1)
     made = [driven.windows(17, Fraction(25), -1, first) for first in range(0, 340, 17)]
-    assert torch.equal(torch.cat(made), whole)
-    assert (whole > -3.9).any()
+    assert torch.equal(torch.cat(made), expected)
+    assert (expected > -3.9).any()
 
 
 @pytest.mark.parametrize("rate, target, mono", [(6000, 48000, False), (192000, 48000, True), (44100, 44100, True)])
 def test_conversion_in_blocks(rate, target, mono):
     samples = torch.from_numpy(heard(21.7, rate, 2))
     mixed = samples.mean(0, keepdim=True) if mono else samples
-    whole = resample(mixed, rate, target)
+    expected = resample(mixed, rate, target)
     made = Converted(SoundArray(samples, rate), target, mono)
-    assert (made.rate, made.channels, made.samples) == (target, *whole.shape)
+    assert (made.rate, made.channels, made.samples) == (target, *expected.shape)
     for source in (made, made.twin()):
-        assert torch.equal(in_blocks(source, 100_000), whole)
-    assert torch.equal(made.read(target, 2 * target), whole[:, target : 2 * target])  # back
+        assert torch.equal(in_blocks(source, 100_000), expected)
+    assert torch.equal(made.read(target, 2 * target), expected[:, target : 2 * target])  # back
 
 
 @pytest.mark.parametrize("rate, channels", [(44100, 2), (16000, 1), (6000, 2)])
