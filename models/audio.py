@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .resample import SAMPLE_RATE, resample, to_float, to_mono_16k
+from .resample import SAMPLE_RATE, Read, resample, to_float, to_mono_16k
 from .speech import gate_mel, speech_activity
 
 N_FFT = 800  # samples, 50 ms
@@ -71,25 +71,46 @@ def mel_spectrogram(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
 def _columns(x: Tensor) -> Tensor:
     """The mel of samples [T] at 16 kHz, a column a row: float32 [1 + T // 200, 80]."""
-    columns = torch.full((1 + len(x) // HOP, N_MELS), MEL_SILENCE)
-    if not len(x):
-        return columns
-    x = torch.nn.functional.pad(x, (0, max(0, N_FFT // 2 + 1 - len(x))))
-    window, bank = torch.hann_window(N_FFT, dtype=torch.float64), slaney_filter_bank().double().T
+    made = MelColumns(lambda start, stop: x[start:stop], len(x))
+    columns = torch.empty(len(made), N_MELS)
     # In blocks, because the spectrum of an hour of sound would fill gigabytes.
     for start in range(0, len(columns), BLOCK_COLUMNS):
         stop = min(start + BLOCK_COLUMNS, len(columns))
-        columns[start:stop] = _mel_columns(_emphasised(x, start, stop), window, bank)
+        columns[start:stop] = made.rows(start, stop)
     return columns
 
 
-def _emphasised(x: Tensor, start: int, stop: int) -> Tensor:
-    """Pre-emphasised samples of columns start .. stop - 1, reflected at the sound's ends: float64 [n, 800]."""
-    last = len(x) - 1
-    index = torch.arange(start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2).abs()
-    index = last - (last - index).abs()
-    samples = x[index].double() - PRE_EMPHASIS * x[(index - 1).clamp_min(0)].double() * (index > 0)
-    return samples.unfold(0, N_FFT, HOP)
+class MelColumns:
+    """Mel columns of a sound at 16 kHz, each the same whichever others are made with it.
+
+    Args:
+        read: the sound's samples, mono.
+        samples: how many there are.
+    """
+
+    def __init__(self, read: Read, samples: int) -> None:
+        self._read, self._samples = read, samples
+        self._window, self._bank = torch.hann_window(N_FFT, dtype=torch.float64), slaney_filter_bank().double().T
+
+    def __len__(self) -> int:
+        return 1 + self._samples // HOP
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Columns start .. stop - 1, a column a row: float32 [n, 80]."""
+        if not self._samples:
+            return torch.full((stop - start, N_MELS), MEL_SILENCE)
+        return _mel_columns(self._emphasised(start, stop), self._window, self._bank)
+
+    def _emphasised(self, start: int, stop: int) -> Tensor:
+        """Pre-emphasised samples of the columns, reflected at the sound's ends: float64 [n, 800]."""
+        last = max(self._samples, N_FFT // 2 + 1) - 1  # shorter ones are padded with zeros
+        index = torch.arange(start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2).abs()
+        index = last - (last - index).abs()
+        low, high = max(0, int(index.min()) - 1), int(index.max()) + 1
+        part = self._read(low, min(high, self._samples))
+        part = torch.nn.functional.pad(part, (0, high - low - len(part))).double()
+        samples = part[index - low] - PRE_EMPHASIS * part[(index - 1).clamp_min(0) - low] * (index > 0)
+        return samples.unfold(0, N_FFT, HOP)
 
 
 def _mel_columns(frames: Tensor, window: Tensor, bank: Tensor) -> Tensor:
@@ -203,14 +224,19 @@ def open_ended_windows(mel: Tensor, frames: int, fps: Fraction, lag: int = 0, fi
     Returns:
         float32 [frames, 1, 80, 16].
     """
+    return windows_of(lambda low, high: mel[:, low:high], frames, fps, lag, first)
+
+
+def windows_of(columns: Read, frames: int, fps: Fraction, lag: int = 0, first: int = 0) -> Tensor:
+    """`open_ended_windows` of a mel that is asked once for the columns low .. high - 1, float32 [80, n]."""
     starts = window_starts(frames, fps, 2**62, lag, first)
     if not frames:
-        return mel.new_empty(0, 1, N_MELS, WINDOW_COLUMNS)
+        return torch.empty(0, 1, N_MELS, WINDOW_COLUMNS)
     low, high = int(starts[0]), int(starts[-1]) + WINDOW_COLUMNS
-    part = mel[:, low:high]
+    part = columns(low, high)
     part = torch.nn.functional.pad(part, (0, high - low - part.shape[1]), value=MEL_SILENCE)
-    columns = (starts - low)[:, None] + torch.arange(WINDOW_COLUMNS)
-    return part[:, columns].permute(1, 0, 2).unsqueeze(1).contiguous()
+    picked = (starts - low)[:, None] + torch.arange(WINDOW_COLUMNS)
+    return part[:, picked].permute(1, 0, 2).unsqueeze(1).contiguous()
 
 
 def driving_windows(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,18 @@ import torch
 from numpy.typing import NDArray
 
 from . import blend, geometry, timing
-from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
+from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from .face_track import FaceTrack
 from .references import Preview, References, preview_rows, shot_numbers
+from .sound import DrivingMel, SoundSource, as_sound, seconds_of
 from .stages import Stopwatch, ahead, behind
 from .tracks import Embed, FaceTracker, Selection
 from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from .faces import Detector
     from .generator import FaceGenerator
     from .identity import FaceEmbedding
@@ -89,7 +91,7 @@ class SwapReport:
 
 def talking_swap(
     source: FrameSource,
-    audio: Sound | None,
+    audio: SoundSource | Sound | None,
     embedding: FaceEmbedding | None,
     output: Path,
     *,
@@ -106,7 +108,8 @@ def talking_swap(
 
     Args:
         source: target video or still.
-        audio: float32 [C, T] and rate, or None (the lips then rest, and the result has no sound).
+        audio: a sound that nobody else reads meanwhile, or samples [C, T] and their rate; None = the lips rest, and the
+            result has no sound.
         embedding: source identity; None = the face stays the target's own and only the lips are new.
         output: mp4 to write; appears only when complete.
         generator: a loaded generator.
@@ -122,27 +125,29 @@ def talking_swap(
     options = options or SwapOptions()
     generator.check_identity(embedding)  # now, not after a long first pass
     info = source.info
-    audio = audio if audio is not None and audio[0].shape[-1] else None
-    seconds = None if audio is None else audio_seconds(audio)
+    sound = None if audio is None else as_sound(audio)
+    sound = sound if sound is not None and sound.samples else None
+    seconds = None if sound is None else seconds_of(sound)
     plan = timing.plan_length(info.frames, info.fps, seconds, options.length)
     needed = 1 if isinstance(source, StillImage) else min(info.frames, plan.frames)
     step, watch = progress or (lambda done, total: None), watch or Stopwatch()
     total = needed + plan.frames
     chunk = options.chunk or _chunk(info.width * info.height * 3, generator.device)
 
-    driven = _driven(audio, plan, options)
-    with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
+    driven = None
+    if sound is not None:
+        driven = DrivingMel(sound, options.speech_gate, options.audio_offset, alive=lambda: step(0, total))
+    with VideoWriter(output, info.width, info.height, info.fps, None if sound is None else sound.twin()) as writer:
         track = _tracked(source, needed, chunk, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
         references = References(watch.timed("warp", _preview(source, track, generator.px, alive)))
-        decoded = watch.each("decode", _planned(source.twin(), plan, chunk))
+        decoded = watch.each("decode", _planned(source.twin(), driven, plan, chunk, info.fps, generator.mel_lag))
         encode = watch.timed("encode", writer.write)
         with ahead(decoded) as chunks, behind(encode) as write:
-            for start, frames in chunks:
+            for start, frames, windows in chunks:
                 stop = start + len(frames)
                 rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
-                windows = open_ended_windows(driven, stop - start, info.fps, generator.mel_lag, start)
                 chosen = ChunkReferences(references, rows, shot_numbers(track.cuts, rows))
                 job = (frames, picked(track, rows), windows, embedding, generator, options, chosen)
                 write(swap_frames(*job, watch=watch, alive=alive))
@@ -152,7 +157,7 @@ def talking_swap(
         remarks.append("No source identity: the face stays the target's own, only the lips are new.")
     if not generator.hears:
         remarks.append("This model does not hear: the lips stay the target's. Load it with Wav2Lip to move them.")
-    if audio is None:
+    if sound is None:
         remarks.append(f"No sound: {'the lips rest and ' if generator.hears else ''}the result has no audio track.")
     return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))
 
@@ -236,17 +241,6 @@ def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:
     )
 
 
-def audio_seconds(audio: Sound) -> Fraction:
-    """Length of a sound in seconds, exact."""
-    return Fraction(audio[0].shape[-1], audio[1])
-
-
-def _driven(audio: Sound | None, plan: timing.LengthPlan, options: SwapOptions) -> torch.Tensor:
-    """What moves the lips, float32 [80, T]."""
-    mel = silent_mel(plan.audio_seconds) if audio is None else load_mel(*audio)
-    return driving_mel(mel, options.speech_gate, options.audio_offset)
-
-
 def _chunk(frame: int, device: torch.device) -> int:
     """Frames of so many bytes held at a time."""
     most = MOST_FRAMES.get(device.type, MOST_FRAMES["cpu"])
@@ -276,10 +270,17 @@ def _tracked(
         return known.select(options.selection, options.smoothing)
 
 
-def _planned(source: FrameSource, plan: timing.LengthPlan, chunk: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Output frames before any change, chunk by chunk, each with the number of its first."""
+def _planned(
+    source: FrameSource, driven: DrivingMel | None, plan: timing.LengthPlan, chunk: int, fps: Fraction, lag: int
+) -> Iterator[tuple[int, NDArray[np.uint8], torch.Tensor]]:
+    """Output frames before any change, chunk by chunk, each with the number of its first and its mel windows."""
     for start in range(0, plan.frames, chunk):
-        yield start, timing.read_planned(source, plan, start, min(start + chunk, plan.frames))
+        stop = min(start + chunk, plan.frames)
+        if driven is None:
+            windows = torch.full((stop - start, 1, N_MELS, WINDOW_COLUMNS), MEL_SILENCE)
+        else:
+            windows = driven.windows(stop - start, fps, lag, start)
+        yield start, timing.read_planned(source, plan, start, stop), windows
 
 
 def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:

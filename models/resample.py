@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch import Tensor
 SAMPLE_RATE = 16_000  # Hz
 # A long Kaiser-windowed sinc (spec 1.1): torchaudio's default filter moves the top mel bands by more than 1 of 8 units.
 ZERO_CROSSINGS, ROLLOFF, BETA = 64, 0.99, 14.769656459379492
-BLOCK_SECONDS = 32  # of sound that are resampled at a time
+PIECE_SECONDS = 10  # of sound that are resampled at a time
+OVERLAP_SECONDS = 1  # on each side of a piece, far more than the filter reaches
 LARGEST_TABLE = 10_000_000
+Read = Callable[[int, int], Tensor]  # samples start .. stop - 1 of a sound, [..., n], fewer where it ends
 _INTEGER_SCALE = {torch.uint8: 128, torch.int8: 128, torch.int16: 32768, torch.int32: 2147483648}
 
 
@@ -76,8 +79,10 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
         raise ValueError(f"Sample rates must be positive, got {source_rate} and {target_rate} Hz.")
     if source_rate == target_rate or waveform.shape[-1] == 0:
         return waveform
-    if waveform.shape[-1] > BLOCK_SECONDS * source_rate:
-        return _in_blocks(waveform, source_rate, target_rate)
+    if waveform.shape[-1] > (PIECE_SECONDS + 2 * OVERLAP_SECONDS) * source_rate:
+        pieces = range(-(-waveform.shape[-1] // (PIECE_SECONDS * source_rate)))
+        read = lambda start, stop: waveform[..., start:stop]  # noqa: E731  # named for its type
+        return torch.cat([resampled_piece(read, piece, source_rate, target_rate) for piece in pieces], -1)
     # torchaudio's table grows with the product of the two rates over their common divisor: gigabytes for 44 099 Hz.
     table = source_rate * target_rate // math.gcd(source_rate, target_rate) ** 2
     functional = _torchaudio() if table <= LARGEST_TABLE else None
@@ -94,20 +99,24 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     )
 
 
-def _in_blocks(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
-    """A long sound piece by piece, so that what is computed on the way does not grow with it.
+def resampled_piece(read: Read, number: int, source_rate: int, target_rate: int) -> Tensor:
+    """Piece `number` of a resampled sound, so that what is computed on the way does not grow with the sound.
 
-    Pieces are whole seconds, in which both rates have whole samples, and overlap by one second on each side: far more
-    than the filter reaches.
+    Pieces are whole seconds, in which both rates have whole samples, and overlap: joined, they equal the whole.
+
+    Args:
+        read: the sound at its own rate.
+        number: of the piece, from 0.
+        source_rate: Hz.
+        target_rate: Hz.
+
+    Returns:
+        float32 [..., PIECE_SECONDS * target_rate], shorter at the sound's end.
     """
-    size = BLOCK_SECONDS - 2
-    parts = []
-    for start in range(0, -(-waveform.shape[-1] // source_rate), size):
-        first = max(0, start - 1)
-        part = waveform[..., first * source_rate : (start + size + 1) * source_rate]
-        made = resample(part, source_rate, target_rate)
-        parts.append(made[..., (start - first) * target_rate :][..., : size * target_rate])
-    return torch.cat(parts, -1)
+    start = number * PIECE_SECONDS
+    first, stop = max(0, start - OVERLAP_SECONDS), start + PIECE_SECONDS + OVERLAP_SECONDS
+    made = resample(read(first * source_rate, stop * source_rate), source_rate, target_rate)
+    return made[..., (start - first) * target_rate :][..., : PIECE_SECONDS * target_rate]
 
 
 def _torchaudio() -> Any:

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .resample import Read
+
 HOP = 200  # samples at 16 kHz, one mel column
 FRAME = 400  # samples, 25 ms
 SILENT_DB = -60.0  # dBFS; below this nothing is speech, however quiet the rest
 LEAST_CONTRAST = 9.0  # dB between loud and quiet columns; steadier sound is noise or music, hardly speech
-BLOCK = 4096  # columns computed at a time, about 51 s
+BLOCK = 1024  # columns computed at a time, about 13 s
 HANGOVER = 10  # columns (125 ms) by which speech is drawn out on both sides, so that no onset comes late
 
 
@@ -23,21 +25,26 @@ def speech_activity(waveform: Tensor) -> Tensor:
     Returns:
         float32 [1 + T // 200] in [0, 1]; digital silence is 0, steady noise near 0.
     """
-    columns = 1 + len(waveform) // HOP
-    if not len(waveform):
+    return activity_of(lambda start, stop: waveform[start:stop], len(waveform))
+
+
+def activity_of(read: Read, samples: int) -> Tensor:
+    """`speech_activity` of a sound of so many samples that is read once, from its beginning to its end."""
+    columns = 1 + samples // HOP
+    if not samples:
         return torch.zeros(columns)
     level = torch.empty(columns, dtype=torch.float64)
     for start in range(0, columns, BLOCK):  # double samples of an hour would fill gigabytes
         stop = min(start + BLOCK, columns)
-        level[start:stop] = 10 * torch.log10(_power(waveform, start, stop) + 1e-12)
+        level[start:stop] = 10 * torch.log10(_power(read, samples, start, stop) + 1e-12)
     return level_activity(level)
 
 
-def _power(waveform: Tensor, start: int, stop: int) -> Tensor:
+def _power(read: Read, samples: int, start: int, stop: int) -> Tensor:
     """Mean squares around columns start .. stop - 1, float64; there is nothing before and after the sound."""
     first, last = start * HOP - FRAME // 2, (stop - 1) * HOP + FRAME // 2
-    samples = waveform[max(0, first) : last].double()
-    padded = functional.pad(samples, (max(0, -first), max(0, last - len(waveform))))
+    part = read(max(0, first), min(last, samples)).double()
+    padded = functional.pad(part, (max(0, -first), max(0, last - samples)))
     return functional.avg_pool1d(padded.square()[None], FRAME, HOP)[0]
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from .checkpoints import sha256_file
 from .video_index import FrameIndex, coder_rate, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
+
+if TYPE_CHECKING:
+    from .sound import SoundSource
+    from .sound_file import SoundFile
 
 # swscale flags bilinear | full chroma, horizontally in and out | accurate rounding, as PyAV takes them in all versions.
 # Without them every decoded picture is a level and a half too dark.
@@ -70,8 +74,8 @@ class FrameSource(Protocol):
         """All frames in order, at most `size` at a time."""
         ...
 
-    def audio(self) -> tuple[NDArray[np.float32], int] | None:
-        """Sound float32 [C, T] in step with the first frame, and its rate; None = no sound."""
+    def sound(self) -> SoundSource | None:
+        """Sound in step with the first frame; None = no sound."""
         ...
 
     def twin(self) -> FrameSource:
@@ -138,12 +142,22 @@ class VideoFile:
         finally:
             reader.close()
 
-    def audio(self) -> tuple[NDArray[np.float32], int] | None:
-        """Sound in step with the first frame.
+    def sound(self) -> SoundFile | None:
+        """Sound in step with the first frame, read block by block; it is decoded once now.
 
         Returns:
-            float32 [C, T] and its rate in Hz; None = the file has no sound. Sound before the first frame is dropped,
-            and silence stands where it begins later.
+            None = the file has no sound. Sound before the first frame is dropped, and silence stands where it begins
+            later.
+
+        Raises:
+            ValueError: the sound is damaged.
+        """
+        from .sound_file import open_sound
+
+        return open_sound(self._source, self._index.origin)
+
+    def audio(self) -> tuple[NDArray[np.float32], int] | None:
+        """All of `sound` at once: float32 [C, T] and its rate in Hz; None = the file has no sound.
 
         Raises:
             ValueError: the sound is damaged.
@@ -198,7 +212,7 @@ class FrameArray:
         """All frames in order, at most `size` at a time."""
         return _chunks(self.read, self.info.frames, size)
 
-    def audio(self) -> None:
+    def sound(self) -> None:
         """Frames in memory carry no sound."""
 
     def twin(self) -> FrameArray:
@@ -234,7 +248,7 @@ class StillImage:
         """All frames in order, at most `size` at a time."""
         return _chunks(self.read, self.info.frames, size)
 
-    def audio(self) -> None:
+    def sound(self) -> None:
         """A still carries no sound."""
 
     def twin(self) -> StillImage:
@@ -259,10 +273,16 @@ def read_audio(source: str | os.PathLike[str] | BinaryIO) -> tuple[NDArray[np.fl
     """
     from .sound_file import decode_sound
 
-    with open_container(source) as container:
-        stream = picture_stream(container)
-        start = None if stream is None or stream.start_time is None else stream.start_time * stream.time_base
-    return decode_sound(source, start)
+    return decode_sound(source, _sound_start(source))
+
+
+def open_audio(source: str | os.PathLike[str] | BinaryIO) -> SoundFile | None:
+    """As `read_audio`, to be read block by block; it is decoded once now, so that damage is found before long work."""
+    from .sound_file import open_sound
+
+    path = isinstance(source, str | os.PathLike)
+    shared: Any = source if path else GuardedFile(source)  # type: ignore[arg-type]  # a file object
+    return open_sound(shared, _sound_start(shared))
 
 
 def to_rgb_uint8(frames: Any) -> NDArray[np.uint8]:
@@ -282,6 +302,13 @@ def _chunks(read: Callable[[int, int], NDArray[np.uint8]], frames: int, size: in
 def _check_range(start: int, stop: int, frames: int) -> None:
     if not 0 <= start < stop <= frames:
         raise IndexError(f"Frames {start} to {stop - 1} were asked for; there are frames 0 to {frames - 1}.")
+
+
+def _sound_start(source: Any) -> Fraction | None:
+    """Seconds, in the file's own time, at which its first frame stands; None without one."""
+    with open_container(source) as container:
+        stream = picture_stream(container)
+        return None if stream is None or stream.start_time is None else stream.start_time * stream.time_base
 
 
 def _sound_format(source: Any) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .resample import resample, to_float
+from .sound import Converted, SoundSource, as_sound
 from .timing import fit_audio
 from .video import ITU709, SCALING
 from .video_index import coder_rate
@@ -40,8 +40,8 @@ class VideoWriter:
         width: of the frames, pixels. Odd sizes grow by one: the last column or row is repeated.
         height: of the frames, pixels.
         fps: frames per second, exact.
-        audio: samples [C, T] and their rate; None = no sound. Rates that AAC lacks are resampled to 48 kHz, channel
-            counts other than 1, 2 and 6 are mixed to mono.
+        audio: samples [C, T] and their rate, or a source that this object alone reads; None = no sound. Rates that AAC
+            lacks are resampled to 48 kHz, channel counts other than 1, 2 and 6 are mixed to mono.
         crf: x264's quality, 0 (lossless) to 51; at 16 the loss cannot be seen.
 
     Raises:
@@ -56,7 +56,7 @@ class VideoWriter:
         width: int,
         height: int,
         fps: Fraction,
-        audio: tuple[Any, int] | None = None,
+        audio: SoundSource | tuple[Any, int] | None = None,
         crf: int = 16,
     ) -> None:
         import av
@@ -75,16 +75,16 @@ class VideoWriter:
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
         self._shape = (height, width, 3)
         self._frames, self._samples = 0, 0
-        self._sound: NDArray[np.float32] | None
         self._fps = coder_rate(fps)
         self._reformatter = VideoReformatter()
-        self._sound, self._rate = (None, FALLBACK_RATE) if audio is None else _encodable(*audio)
+        self._sound = None if audio is None else _encodable(as_sound(audio))
+        self._rate = FALLBACK_RATE if self._sound is None else self._sound.rate
         # The file's clock: in milliseconds, the default, the end of the sound would be rounded.
         options = {"movflags": "+faststart", "movie_timescale": str(self._rate)}
         self._container: Any = av.open(str(self._partial), "w", format="mp4", options=options)
         try:
             self._video = self._add_video(crf)
-            self._audio: Any = None if self._sound is None else self._add_audio(self._sound, self._rate)
+            self._audio: Any = None if self._sound is None else self._add_audio(self._sound)
         except BaseException:
             self.discard()
             raise
@@ -162,11 +162,10 @@ class VideoWriter:
         context.color_primaries = context.color_trc = BT709
         return stream
 
-    def _add_audio(self, sound: NDArray[np.float32], rate: int) -> Any:
-        layout = LAYOUTS[len(sound)]
-        stream = self._container.add_stream("aac", rate=rate, layout=layout)
+    def _add_audio(self, sound: SoundSource) -> Any:
+        stream = self._container.add_stream("aac", rate=sound.rate, layout=LAYOUTS[sound.channels])
         each, together = MOST_BITS
-        stream.bit_rate = min(min(BITS_PER_SAMPLE * rate, each) * len(sound), together)
+        stream.bit_rate = min(min(BITS_PER_SAMPLE * sound.rate, each) * sound.channels, together)
         return stream
 
     def _picture(self, frame: NDArray[np.uint8]) -> Any:
@@ -195,7 +194,7 @@ class VideoWriter:
         due = round(self._frames / self._fps * self._rate)
         while self._samples < due and (last or due - self._samples >= BLOCK):
             stop = min(due, self._samples + BLOCK)
-            block = fit_audio(self._sound[:, self._samples : stop], 1, Fraction(stop - self._samples))
+            block = fit_audio(self._sound.read(self._samples, stop), 1, Fraction(stop - self._samples))
             block = np.ascontiguousarray(block.clip(-1, 1))
             frame = av.AudioFrame.from_ndarray(block, "fltp", LAYOUTS[len(block)])
             frame.sample_rate, frame.pts, frame.time_base = self._rate, self._samples, Fraction(1, self._rate)
@@ -209,14 +208,7 @@ class VideoWriter:
             self._container.mux(packet)
 
 
-def _encodable(waveform: Any, rate: int) -> tuple[NDArray[np.float32], int]:
+def _encodable(sound: SoundSource) -> SoundSource:
     """A sound in a layout and at a rate that AAC has."""
-    samples = to_float(waveform).detach().cpu()
-    samples = samples.reshape(1, -1) if samples.ndim == 1 else samples
-    if samples.ndim != 2 or not len(samples) or rate <= 0:
-        raise ValueError(f"Expected sound [channels, samples], got {list(samples.shape)} at {rate} Hz.")
-    if len(samples) not in LAYOUTS:
-        samples = samples.mean(0, keepdim=True)
-    if rate not in AAC_RATES:
-        samples, rate = resample(samples, rate, FALLBACK_RATE), FALLBACK_RATE
-    return samples.numpy(), rate
+    mono, rate = sound.channels not in LAYOUTS, sound.rate if sound.rate in AAC_RATES else FALLBACK_RATE
+    return Converted(sound, rate, mono) if mono or rate != sound.rate else sound

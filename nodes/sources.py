@@ -12,21 +12,23 @@ from . import values
 
 
 def open_video(video: Any, sound: bool) -> tuple[Any, Any]:
-    """A VIDEO -> the engine's frame source, and its own sound if that is asked for (None without)."""
+    """A VIDEO -> the engine's frame source, and its own sound as a source, too, if that is asked for (None without)."""
     from ..models import video as engine
+    from ..models.sound import as_sound
 
     if _is_whole_file(video):
         opened = engine.VideoFile(video.get_stream_source())
-        return opened, opened.audio() if sound else None
+        return opened, opened.sound() if sound else None
     parts = video.get_components()
     source = engine.FrameArray(values.rgb(parts.images, "video"), Fraction(parts.frame_rate))
-    return source, engine_sound(parts.audio) if sound else None
+    own = engine_sound(parts.audio) if sound else None
+    return source, None if own is None else as_sound(own)
 
 
 def open_either(
     video: Any, images: torch.Tensor | None, fps: float, names: tuple[str, str], sound: bool
 ) -> tuple[Any, Any]:
-    """The frame source and own sound of whichever of a VIDEO and an IMAGE batch is connected.
+    """The frame source and own sound, float32 [C, T] and rate, of whichever of a VIDEO and an IMAGE batch is connected.
 
     Args:
         video: host VIDEO or None.
@@ -39,12 +41,14 @@ def open_either(
         ValueError: neither or both are connected.
     """
     from ..models import video as engine
+    from ..models.sound import whole
 
     if (video is None) == (images is None):
         found = "neither is" if video is None else "both are"
         raise ValueError(f"Connect either '{names[0]}' or '{names[1]}'; {found} connected.")
     if images is None:
-        return open_video(video, sound)
+        source, own = open_video(video, sound)
+        return source, None if own is None else whole(own)
     return engine.FrameArray(values.rgb(images, names[1]), values.exact_rate(fps)), None
 
 

@@ -18,11 +18,12 @@ from models.footage import Footage, gather
 from models.generator import load_generator
 from models.identity import load_recogniser
 from models.metrics.sync_model import load_sync_model
+from models.sound import whole
 from models.tracks import Selection
 from models.video import VideoFile
 
 from .adapt_judge import Judges, compare, halves
-from .infer import embed_faces, read_sound
+from .infer import embed_faces, open_sound
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Clip:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.source, self.args = VideoFile(args.video), args
-        self.sound = read_sound(args.audio) if args.audio else self.source.audio()
+        self.sound = whole(open_sound(args.audio)) if args.audio else self.source.audio()
         self.generator = load_generator(args.weights, args.device, "fp32")
         self.recogniser = load_recogniser(args.recogniser, args.device)
         self.detector = load_detector(args.detector, args.device, args.threshold)

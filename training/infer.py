@@ -17,9 +17,10 @@ from models.faces import Detector, load_detector
 from models.generator import load_generator
 from models.identity import FaceEmbedding, Recogniser, average_embeddings, load_recogniser
 from models.pipeline import SwapOptions, SwapReport, talking_swap
+from models.sound import SoundSource, seconds_of
 from models.stages import Stopwatch
 from models.tracks import Selection
-from models.video import StillImage, VideoFile
+from models.video import StillImage, VideoFile, open_audio
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +38,13 @@ def embed_faces(paths: list[Path], recogniser: Recogniser, detector: Detector) -
     return average_embeddings([recogniser.embed_image(first_frame(path), detector) for path in paths])
 
 
-def read_sound(path: Path) -> tuple[np.ndarray, int]:
-    """Sound of an audio or video file: float32 [C, T] and its rate.
+def open_sound(path: Path) -> SoundSource:
+    """Sound of an audio or video file.
 
     Raises:
         ValueError: the file holds no sound.
     """
-    from models.video import read_audio
-
-    sound = read_audio(path)
+    sound = open_audio(path)
     if sound is None:
         raise ValueError(f"{path} holds no sound. Give --audio a file with speech.")
     return sound
@@ -106,8 +105,8 @@ def swap(
 ) -> SwapReport:
     """One job as the options say; returns the pipeline's report."""
     embedding = embed_faces(args.face, engines.recogniser, engines.detector) if args.face else None
-    sound = read_sound(args.audio) if args.audio else None
-    target = open_target(args.video, None if sound is None else Fraction(sound[0].shape[-1], sound[1]))
+    sound: SoundSource | None = open_sound(args.audio) if args.audio else None
+    target = open_target(args.video, None if sound is None else seconds_of(sound))
     options = SwapOptions(
         selection=Selection(order=args.select, index=args.index),
         smoothing=args.smoothing,
@@ -120,7 +119,7 @@ def swap(
     args.out.parent.mkdir(parents=True, exist_ok=True)
     return talking_swap(
         target,
-        sound or target.audio(),
+        sound or target.sound(),
         embedding,
         args.out,
         generator=engines.generator,

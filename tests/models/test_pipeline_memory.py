@@ -26,7 +26,7 @@ from tests.models.swapping import DiscDetector, embedding, generator
 
 source = VideoFile(sys.argv[1])
 report = talking_swap(
-    source, source.audio(), embedding(), Path(sys.argv[2]), generator=generator(), detector=DiscDetector(),
+    source, source.sound(), embedding(), Path(sys.argv[2]), generator=generator(), detector=DiscDetector(),
     options=SwapOptions(length=sys.argv[3], speech_gate=1.0),
 )
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -93,7 +93,7 @@ def test_bad_sounds_are_refused():
 def test_a_long_sound_in_blocks_is_the_same(rate, target, monkeypatch):
     sound = torch.randn(2, 100 * rate + 123)
     made = resample.resample(sound, rate, target)
-    monkeypatch.setattr(resample, "BLOCK_SECONDS", 1000)
+    monkeypatch.setattr(resample, "PIECE_SECONDS", 1000)
     whole = resample.resample(sound, rate, target)
     assert made.shape == whole.shape
     assert (made - whole).abs().max() < 1e-5

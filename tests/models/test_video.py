@@ -309,7 +309,7 @@ def test_arrays_and_stills_are_sources_too():
         assert (source.info.width, source.info.height, source.info.frames) == (64, 48, 10)
         assert np.array_equal(source.read(2, 5), frames[2:5])
         assert [len(chunk) for chunk in source.chunks(4)] == [4, 4, 2]
-        assert source.audio() is None
+        assert source.sound() is None
         with pytest.raises(IndexError):
             source.read(9, 11)
     still = StillImage(frames[3], 7, Fraction(30))
