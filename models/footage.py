@@ -15,10 +15,11 @@ from torch import Tensor
 
 from . import geometry
 from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
+from .frames import FrameSource
 from .identity import FaceEmbedding, average_embeddings
 from .references import references_within, shot_numbers
 from .tracks import Selection, track_faces
-from .video import FrameSource, VideoFile
+from .video import VideoFile
 
 if TYPE_CHECKING:
     from .face_track import FaceTrack

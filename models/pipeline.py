@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from . import blend, geometry, timing
 from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from .face_track import FaceTrack
+from .frames import FrameSource, StillImage
 from .references import Preview, References, preview_rows, shot_numbers
 from .sound import DrivingMel, SoundSource, as_sound, seconds_of
 from .stages import Stopwatch, ahead, behind
 from .tracks import Embed, FaceTracker, Selection
-from .video import FrameSource, StillImage
 from .video_writer import VideoWriter
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .audio import MEL_COLUMNS_PER_SECOND, MEL_SILENCE, WINDOW_COLUMNS, load_mel
 from .faces import BUILTIN, Detection, Detector
+from .frames import FrameSource
 from .generator import FaceGenerator
 from .geometry import GEOMETRY_ID, Matrices, crop_matrices, invert, pixel_matrix
 from .identity import FaceEmbedding, Recogniser
@@ -29,7 +30,6 @@ from .networks.wavsyncswap import mask_lower_half
 from .regions import FACE_BOX
 from .simswap_identity import CROP, cut, ffhq_matrices, pose_matrices
 from .systems import Cascade, SimSwapSystem, Wav2LipSystem, in_order, typed
-from .video import FrameSource
 from .video_writer import VideoWriter
 
 Frames = NDArray[np.uint8]  # [N, H, W, 3] RGB

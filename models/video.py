@@ -1,7 +1,7 @@
-"""Frames and sound out of files, arrays and stills: PyAV only, exact time, a chunk of memory.
+"""Frames and sound out of files: PyAV only, exact time, a chunk of memory.
 
-Frame i of a source stands at i / fps. A source yields every frame its file shows and never invents one, so that
-N frames in are N frames out.
+Frame i of a file stands at i / fps. Every frame the file shows is there and none is invented, so that N frames in are
+N frames out.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoints import sha256_file
-from .video_index import FrameIndex, coder_rate, scan
+from .frames import VideoInfo, check_range, in_chunks
+from .video_index import FrameIndex, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
 
 if TYPE_CHECKING:
-    from .sound import SoundSource
     from .sound_file import SoundFile
 
 # swscale flags bilinear | full chroma, horizontally in and out | accurate rounding, as PyAV takes them in all versions.
@@ -31,56 +30,6 @@ SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000
 ITU709 = 1  # swscale's number
 UNKNOWN_MATRIX = 2
 HD_HEIGHT = 720  # players take untagged video from this height on as BT.709, below as BT.601
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a source holds.
-
-    Attributes:
-        width: of the upright picture, pixels.
-        height: of the upright picture, pixels.
-        fps: frames per second, exact; of a variable rate the average.
-        frames: number of frames that will be read.
-        duration: frames / fps, seconds.
-        audio_rate: Hz; None = no sound.
-        audio_channels: number of channels; None = no sound.
-        notes: remarks for people: variable rate, truncated file.
-    """
-
-    width: int
-    height: int
-    fps: Fraction
-    frames: int
-    duration: Fraction
-    audio_rate: int | None = None
-    audio_channels: int | None = None
-    notes: tuple[str, ...] = ()
-
-
-class FrameSource(Protocol):
-    """Where frames come from."""
-
-    @property
-    def info(self) -> VideoInfo:
-        """Size, rate, length."""
-        ...
-
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
-        ...
-
-    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """All frames in order, at most `size` at a time."""
-        ...
-
-    def sound(self) -> SoundSource | None:
-        """Sound in step with the first frame; None = no sound."""
-        ...
-
-    def twin(self) -> FrameSource:
-        """The same frames for another thread: reading here does not move it, nor the other way round."""
-        ...
 
 
 class VideoFile:
@@ -138,7 +87,7 @@ class VideoFile:
         """All frames in order, uint8 [n <= size, H, W, 3] RGB; does not disturb `read`."""
         reader = _Reader(self._source, self._index)
         try:
-            yield from _chunks(reader.read, len(self._index), size)
+            yield from in_chunks(reader.read, len(self._index), size)
         finally:
             reader.close()
 
@@ -182,80 +131,6 @@ class VideoFile:
         return other
 
 
-class FrameArray:
-    """Frames in memory.
-
-    Args:
-        frames: [N, H, W, C] with N >= 1 and C = 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped); uint8, or float in
-            [0, 1]. Kept as it is; each read converts its part.
-        fps: frames per second; a fraction made of a decimal becomes the standard rate it means.
-
-    Raises:
-        ValueError: another shape, or a rate that is not positive.
-    """
-
-    def __init__(self, frames: Any, fps: Fraction | int) -> None:
-        if frames.ndim != 4 or frames.shape[-1] not in (1, 3, 4) or 0 in frames.shape:
-            found = tuple(frames.shape)
-            raise ValueError(f"Expected frames [N, H, W, 3] with at least one frame, got {found}.")
-        self._frames = frames
-        count, height, width = (int(side) for side in frames.shape[:3])
-        rate = coder_rate(fps)
-        self.info = VideoInfo(width, height, rate, count, count / rate)
-
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
-        _check_range(start, stop, self.info.frames)
-        return to_rgb_uint8(self._frames[start:stop])
-
-    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """All frames in order, at most `size` at a time."""
-        return _chunks(self.read, self.info.frames, size)
-
-    def sound(self) -> None:
-        """Frames in memory carry no sound."""
-
-    def twin(self) -> FrameArray:
-        """See `FrameSource.twin`."""
-        return self
-
-
-class StillImage:
-    """One picture shown for some frames.
-
-    Args:
-        image: [H, W, C], as one frame of `FrameArray`.
-        frames: how often it is shown, at least once.
-        fps: frames per second.
-
-    Raises:
-        ValueError: another shape, or no frames.
-    """
-
-    def __init__(self, image: Any, frames: int, fps: Fraction | int = Fraction(25)) -> None:
-        if frames < 1:
-            raise ValueError(f"A still must be shown for at least one frame, got {frames}.")
-        self._one = FrameArray(image[None], fps)
-        one = self._one.info
-        self.info = VideoInfo(one.width, one.height, one.fps, frames, frames / one.fps)
-
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB, all alike."""
-        _check_range(start, stop, self.info.frames)
-        return np.repeat(self._one.read(0, 1), stop - start, 0)
-
-    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """All frames in order, at most `size` at a time."""
-        return _chunks(self.read, self.info.frames, size)
-
-    def sound(self) -> None:
-        """A still carries no sound."""
-
-    def twin(self) -> StillImage:
-        """See `FrameSource.twin`."""
-        return self
-
-
 def probe(source: str | os.PathLike[str] | BinaryIO) -> VideoInfo:
     """What a file holds; raises as `VideoFile` does."""
     with VideoFile(source) as video:
@@ -283,25 +158,6 @@ def open_audio(source: str | os.PathLike[str] | BinaryIO) -> SoundFile | None:
     path = isinstance(source, str | os.PathLike)
     shared: Any = source if path else GuardedFile(source)  # type: ignore[arg-type]  # a file object
     return open_sound(shared, _sound_start(shared))
-
-
-def to_rgb_uint8(frames: Any) -> NDArray[np.uint8]:
-    """Arrays or tensors [..., C], uint8 or float in [0, 1], C = 1, 3 or 4 -> uint8 [..., 3] RGB, rounded."""
-    array = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
-    array = np.repeat(array, 3, -1) if array.shape[-1] == 1 else array[..., :3]
-    if array.dtype == np.uint8:
-        return array
-    return (np.clip(np.nan_to_num(array.astype(np.float32)), 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _chunks(read: Callable[[int, int], NDArray[np.uint8]], frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, frames, size):
-        yield read(start, min(start + size, frames))
-
-
-def _check_range(start: int, stop: int, frames: int) -> None:
-    if not 0 <= start < stop <= frames:
-        raise IndexError(f"Frames {start} to {stop - 1} were asked for; there are frames 0 to {frames - 1}.")
 
 
 def _sound_start(source: Any) -> Fraction | None:
@@ -342,7 +198,7 @@ class _Reader:
         return self._picture(self._go_to(number))
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        _check_range(start, stop, len(self._index))
+        check_range(start, stop, len(self._index))
         first = self.picture(start)
         result = np.empty((stop - start, *first.shape), np.uint8)
         result[0] = first

@@ -13,14 +13,15 @@ from . import values
 
 def open_video(video: Any, sound: bool) -> tuple[Any, Any]:
     """A VIDEO -> the engine's frame source, and its own sound as a source, too, if that is asked for (None without)."""
-    from ..models import video as engine
+    from ..models.frames import FrameArray
     from ..models.sound import as_sound
+    from ..models.video import VideoFile
 
     if _is_whole_file(video):
-        opened = engine.VideoFile(video.get_stream_source())
+        opened = VideoFile(video.get_stream_source())
         return opened, opened.sound() if sound else None
     parts = video.get_components()
-    source = engine.FrameArray(values.rgb(parts.images, "video"), Fraction(parts.frame_rate))
+    source = FrameArray(values.rgb(parts.images, "video"), Fraction(parts.frame_rate))
     own = engine_sound(parts.audio) if sound else None
     return source, None if own is None else as_sound(own)
 
@@ -40,7 +41,7 @@ def open_either(
     Raises:
         ValueError: neither or both are connected.
     """
-    from ..models import video as engine
+    from ..models.frames import FrameArray
     from ..models.sound import whole
 
     if (video is None) == (images is None):
@@ -49,7 +50,7 @@ def open_either(
     if images is None:
         source, own = open_video(video, sound)
         return source, None if own is None else whole(own)
-    return engine.FrameArray(values.rgb(images, names[1]), values.exact_rate(fps)), None
+    return FrameArray(values.rgb(images, names[1]), values.exact_rate(fps)), None
 
 
 def engine_sound(audio: Any) -> Any:

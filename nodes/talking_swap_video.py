@@ -168,7 +168,7 @@ class TalkingSwapVideo(io.ComfyNode):
 
 def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: Any) -> tuple[Any, Any]:
     """The engine's frame source, and the sound: the connected one, else the video's own."""
-    from ..models import video as engine
+    from ..models.frames import StillImage
 
     if (video is None) == (portrait is None):
         found = "neither is" if video is None else "both are"
@@ -181,6 +181,6 @@ def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: An
             )
         rate, seconds = values.exact_rate(still_fps), Fraction(sound[0].shape[1], sound[1])
         picture = values.rgb(portrait, "portrait")[0]
-        return engine.StillImage(picture, max(1, round(seconds * rate)), rate), sound
+        return StillImage(picture, max(1, round(seconds * rate)), rate), sound
     source, own = open_video(video, sound=audio is None)
     return source, own if audio is None else sound

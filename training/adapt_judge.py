@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.adapters import merge
 from models.footage import Footage
+from models.frames import FrameArray, to_rgb_uint8
 from models.generator import FaceGenerator
 from models.identity import FaceEmbedding, Recogniser
 from models.metrics.sync import score_crops
@@ -17,7 +18,6 @@ from models.metrics.sync_model import SyncModel
 from models.mouth import mouth_psnr
 from models.pipeline import Sound, as_pictures
 from models.resample import SAMPLE_RATE, to_mono_16k
-from models.video import FrameArray, to_rgb_uint8
 
 from .batches import aligned_faces, arcface_matrix
 

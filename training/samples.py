@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.frames import to_rgb_uint8
 from models.mouth import mouth_weights
 from models.networks.wavsyncswap import mask_lower_half
 from models.references import references_within
-from models.video import read_audio, to_rgb_uint8
+from models.video import read_audio
 from models.video_writer import VideoWriter
 
 from .batches import Batch, Batches, SourceBank, sample

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..faces import Detector, largest_face
+from ..frames import FrameSource
 from ..identity import FaceEmbedding, Recogniser, check_embedding
-from ..video import FrameSource
 from .results import Collected, Result, arrays_of
 from .subject import Subject
 

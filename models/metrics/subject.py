@@ -18,8 +18,8 @@ from ..tracks import Selection, track_faces
 if TYPE_CHECKING:
     from ..face_track import FaceTrack
     from ..faces import Detector
+    from ..frames import FrameSource
     from ..identity import FaceEmbedding, Recogniser
-    from ..video import FrameSource
     from .features import PictureFeatures
     from .landmarks import Landmarks
     from .sync_model import SyncModel

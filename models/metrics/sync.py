@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..faces import Detector
+from ..frames import FrameSource
 from ..resample import to_mono_16k
 from ..timing import frame_numbers, read_numbered
 from ..tracks import FaceTracker
-from ..video import FrameSource
 from .lse import SHIFTS, WINDOW, SyncScore, score, window_count
 from .results import Result
 from .sync_faces import Cutter, cutter, unbroken

@@ -14,9 +14,9 @@ from models.adaptation_look import Look
 from models.adaptation_rows import RowSource, babble
 from models.adapters import merge
 from models.footage import LEAST_FRAMES, MARGIN, Footage, content_digest, gather
+from models.frames import FrameArray
 from models.generator import load_generator
 from models.identity import FaceEmbedding
-from models.video import FrameArray
 from tests.models.swapping import speech
 
 COUNTS = {"kept": 3, "own": 2, "swapped": 2, "other": 2}

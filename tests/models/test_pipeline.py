@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from models.audio import load_mel, mel_windows
+from models.frames import FrameArray, StillImage
 from models.pipeline import SwapOptions, talking_swap
-from models.video import FrameArray, StillImage, VideoFile
+from models.video import VideoFile
 from models.video_writer import VideoWriter
 from tests.models.swapping import DiscDetector, Painter, clip, embedding, generator, speech
 

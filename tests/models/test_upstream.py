@@ -13,12 +13,13 @@ import torch
 from models import geometry, upstream
 from models.audio import load_mel
 from models.faces import Detection
+from models.frames import FrameArray
 from models.geometry import CROP_TEMPLATE
 from models.layouts import SIMSWAP_FFHQ, SIMSWAP_FIVE, SIMSWAP_RECOGNISER, recognise, shapes_of
 from models.regions import FACE_BOX
 from models.simswap_identity import SimSwapRecogniser, ffhq_matrices, pose_matrices
 from models.systems import SYSTEMS, Cascade
-from models.video import FrameArray, VideoFile
+from models.video import VideoFile
 from tests.models.public_files import random_network
 from tests.models.swapping import DiscDetector, clip, embedding, generator, speech
 

@@ -9,9 +9,9 @@ import torch
 from scipy.io import wavfile
 from torch import nn
 
+from models.frames import to_rgb_uint8
 from models.identity import load_recogniser
 from models.mouth import mouth_weights
-from models.video import to_rgb_uint8
 from training.clips import ClipSet
 from training.samples import MOST_FRAMES, OWN, SHOWN, HeldOut, excerpt
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.faces import Detection
+from models.frames import FrameArray
 from models.geometry import CROP_TEMPLATE
-from models.video import FrameArray
 
 FPS = Fraction(25)
 SIDE = 120  # px of the face

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from models.frames import FrameArray
 from models.identity import FaceEmbedding
 from models.metrics import metric
 from models.metrics.identity import combine, measure, source_embedding, spaced
 from models.metrics.results import Collected
 from models.metrics.subject import Subject, Tools
-from models.video import FrameArray
 from tests.models.metrics.stage import FPS, MarkDetector, random_unit, scene
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.frames import FrameArray
 from models.geometry import CROP_TEMPLATE
 from models.metrics import metric
 from models.metrics.jitter import jitter
@@ -14,7 +15,6 @@ from models.metrics.landmarks import MARGIN, MESH, in_unit_crop, load_landmarks,
 from models.metrics.lmd import distances
 from models.metrics.silence import silent_spans, spread
 from models.metrics.subject import Subject, Tools, widened
-from models.video import FrameArray
 from tests.models.metrics.stage import FPS, MarkDetector, murmur, scene, video
 
 

@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from models.frames import FrameArray
 from models.metrics import metric
 from models.metrics.frechet import distance, normal
 from models.metrics.seam import across
 from models.metrics.subject import Subject, Tools
-from models.video import FrameArray
 from tests.models.metrics.stage import FPS, MarkDetector, scene
 
 

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from models.frames import FrameArray
 from models.metrics import metric
 from models.metrics.subject import Subject, Tools
 from models.metrics.sync import said_offset, score_crops, score_video
-from models.video import FrameArray
 from tests.models.metrics.stage import FPS, MarkDetector, PlainModel, murmur, scene, syllables, video
 
 LIMITS = {"min_track": 40, "min_face": 100}

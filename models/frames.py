@@ -1,0 +1,165 @@
+"""Where frames come from: what every source says and does, and the sources that are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .video_index import coder_rate
+
+if TYPE_CHECKING:
+    from .sound import SoundSource
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a source holds.
+
+    Attributes:
+        width: of the upright picture, pixels.
+        height: of the upright picture, pixels.
+        fps: frames per second, exact; of a variable rate the average.
+        frames: number of frames that will be read.
+        duration: frames / fps, seconds.
+        audio_rate: Hz; None = no sound.
+        audio_channels: number of channels; None = no sound.
+        notes: remarks for people: variable rate, truncated file.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+    duration: Fraction
+    audio_rate: int | None = None
+    audio_channels: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class FrameSource(Protocol):
+    """Where frames come from."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """Size, rate, length."""
+        ...
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, at most `size` at a time."""
+        ...
+
+    def sound(self) -> SoundSource | None:
+        """Sound in step with the first frame; None = no sound."""
+        ...
+
+    def twin(self) -> FrameSource:
+        """The same frames for another thread: reading here does not move it, nor the other way round."""
+        ...
+
+
+class FrameArray:
+    """Frames in memory.
+
+    Args:
+        frames: [N, H, W, C] with N >= 1 and C = 1 (grey), 3 (RGB) or 4 (RGBA, alpha dropped); uint8, or float in
+            [0, 1]. Kept as it is; each read converts its part.
+        fps: frames per second; a fraction made of a decimal becomes the standard rate it means.
+
+    Raises:
+        ValueError: another shape, or a rate that is not positive.
+    """
+
+    def __init__(self, frames: Any, fps: Fraction | int) -> None:
+        if frames.ndim != 4 or frames.shape[-1] not in (1, 3, 4) or 0 in frames.shape:
+            found = tuple(frames.shape)
+            raise ValueError(f"Expected frames [N, H, W, 3] with at least one frame, got {found}.")
+        self._frames = frames
+        count, height, width = (int(side) for side in frames.shape[:3])
+        rate = coder_rate(fps)
+        self.info = VideoInfo(width, height, rate, count, count / rate)
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+        check_range(start, stop, self.info.frames)
+        return to_rgb_uint8(self._frames[start:stop])
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, at most `size` at a time."""
+        return in_chunks(self.read, self.info.frames, size)
+
+    def sound(self) -> None:
+        """Frames in memory carry no sound."""
+
+    def twin(self) -> FrameArray:
+        """See `FrameSource.twin`."""
+        return self
+
+
+class StillImage:
+    """One picture shown for some frames.
+
+    Args:
+        image: [H, W, C], as one frame of `FrameArray`.
+        frames: how often it is shown, at least once.
+        fps: frames per second.
+
+    Raises:
+        ValueError: another shape, or no frames.
+    """
+
+    def __init__(self, image: Any, frames: int, fps: Fraction | int = Fraction(25)) -> None:
+        if frames < 1:
+            raise ValueError(f"A still must be shown for at least one frame, got {frames}.")
+        self._one = FrameArray(image[None], fps)
+        one = self._one.info
+        self.info = VideoInfo(one.width, one.height, one.fps, frames, frames / one.fps)
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB, all alike."""
+        check_range(start, stop, self.info.frames)
+        return np.repeat(self._one.read(0, 1), stop - start, 0)
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, at most `size` at a time."""
+        return in_chunks(self.read, self.info.frames, size)
+
+    def sound(self) -> None:
+        """A still carries no sound."""
+
+    def twin(self) -> StillImage:
+        """See `FrameSource.twin`."""
+        return self
+
+
+def to_rgb_uint8(frames: Any) -> NDArray[np.uint8]:
+    """Arrays or tensors [..., C], uint8 or float in [0, 1], C = 1, 3 or 4 -> uint8 [..., 3] RGB, rounded."""
+    array = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
+    array = np.repeat(array, 3, -1) if array.shape[-1] == 1 else array[..., :3]
+    if array.dtype == np.uint8:
+        return array
+    return (np.clip(np.nan_to_num(array.astype(np.float32)), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def in_chunks(read: Callable[[int, int], NDArray[np.uint8]], frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    """All of `frames` frames in order, at most `size` at a time."""
+    for start in range(0, frames, size):
+        yield read(start, min(start + size, frames))
+
+
+def check_range(start: int, stop: int, frames: int) -> None:
+    """Refuse frames that do not exist.
+
+    Raises:
+        IndexError: says which frames there are.
+    """
+    if not 0 <= start < stop <= frames:
+        raise IndexError(f"Frames {start} to {stop - 1} were asked for; there are frames 0 to {frames - 1}.")
