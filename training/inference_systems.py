@@ -7,7 +7,7 @@ public programs in float32, unfolded, one face at a time, with the styles comput
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ def system(name: str, dtype: torch.dtype, device: torch.device, compiled: bool =
 def _own(name: str) -> System:
     width, px = name.split("-")
     recipe = load_recipe(f"{width}-96" if width == "small" else name, [])
-    network = random_network("wavsyncswap", asdict(replace(recipe.model, px=int(px))))
+    network = random_network("wavsyncswap", recipe.system.config(replace(recipe.model, px=int(px)), DIM))
     assert isinstance(network, WavSyncSwap)
     pair, mel = torch.rand(1, 6, network.px, network.px), torch.randn(1, 1, 80, 16)
     macs = multiply_adds(network, pair, mel, torch.randn(1, DIM))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -73,7 +72,7 @@ def test_the_digest_tells_data_apart(clip_set, tmp_path):
 
 def test_an_exported_checkpoint_says_where_it_comes_from(tmp_path):
     recipe = load_recipe("debug")
-    config = asdict(recipe.model) | {"id_dim": load_recogniser("builtin").dim}
+    config = recipe.system.config(recipe.model, load_recogniser("builtin").dim)
     trainer = Counter()
     trainer.record.measured = {"step": 7, "val_l1": 0.25}
     write(tmp_path / "step_7.pt", {"average": build("wavsyncswap", **config).state_dict()}, trainer, recipe)

@@ -120,10 +120,11 @@ def test_the_checkpoint_has_the_public_layout(talking, tmp_path):
 
 def test_it_overfits_one_batch(talking):
     """Whether gradients reach both towers: twelve windows are learnt by heart within a few steps."""
-    recipe = load_recipe("debug", ["syncnet.supervised_steps=0", "syncnet.steps=60", "optim.warmup=5"])
+    changes = ["syncnet.supervised_steps=0", "syncnet.steps=60", "optim.warmup=5", "syncnet.lr=1e-4"]
+    recipe = load_recipe("debug", changes)  # at a low rate, and by the median: single steps jump
     trainer, batches = SyncTrainer(recipe, compiled=False), SyncBatches(talking, talking.of("train"), 0)
-    losses = [trainer.train_step(batches(0, 2, 6))["contrastive"] for _ in range(30)]
-    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+    losses = [trainer.train_step(batches(0, 2, 6))["contrastive"] for _ in range(36)]
+    assert np.median(losses[-12:]) < 0.7 * np.mean(losses[:4])
 
 
 def test_training_starts_from_an_expert_where_one_is_given(talking, tmp_path):
