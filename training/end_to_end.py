@@ -23,6 +23,7 @@ from .evaluation.stand_ins import face_handed_on
 from .inference_systems import System
 
 WIDTH, HEIGHT, FPS, RATE = 1280, 720, Fraction(25), 16000
+NOISE = 2.0  # grey levels, standard deviation
 
 
 class EndToEnd:
@@ -119,9 +120,12 @@ def _portrait() -> np.ndarray:
 
 
 def _frame(portrait: Any, number: int) -> np.ndarray:
-    """The portrait swaying over a blurred background with some noise, uint8 [1, HEIGHT, WIDTH, 3]."""
-    random = np.random.default_rng(number)
-    frame = random.integers(96, 128, (HEIGHT, WIDTH, 3), np.uint8)
+    """The portrait swaying before a grey wall, with a sensor's noise, uint8 [1, HEIGHT, WIDTH, 3].
+
+    Noise costs coding time in proportion, and recordings have little of it: two grey levels are a lit room's.
+    """
+    frame = np.full((HEIGHT, WIDTH, 3), 112, np.float32)
     left, top = round(384 + 60 * np.sin(number / 12)), round(104 + 20 * np.sin(number / 7))
     frame[top : top + 512, left : left + 512] = portrait
-    return frame[None]
+    frame += np.random.default_rng(number).normal(0, NOISE, frame.shape)
+    return frame.round().clip(0, 255).astype(np.uint8)[None]

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from models.generator import FaceGenerator, load_generator
 from models.identity import FaceEmbedding, load_recogniser
+from models.metrics.sync_model import SyncModel, load_sync_model
 from models.mouth import mouth, mouth_psnr
 from models.references import DISTANCE, references_within
 
 from .batches import aligned_faces, arcface_matrix
 from .clips import MARGIN, OPENING, Clip, ClipSet, load_clips, speech_part
+from .judge_sync import judge_sync, sync_table
 from .lip_reader import LipReader, load_reader, reader_path
 from .second_recogniser import second_recogniser
 from .sources import clip_vectors
@@ -146,13 +148,20 @@ def judge_swap(
     return scores
 
 
-def judge(generator: FaceGenerator, data: ClipSet, judges: dict[str, Embed], reader: LipReader | None = None) -> dict:
+def judge(
+    generator: FaceGenerator,
+    data: ClipSet,
+    folder: Path,
+    judges: dict[str, Embed],
+    reader: LipReader | None = None,
+    sync: SyncModel | None = None,
+) -> dict:
     """All measurements on the val clips; every val clip is swapped with the next two people's faces."""
     recogniser = load_recogniser("builtin")
     clips = data.of("val")
     own = {clip.name: identity_vector(clip_vectors(data, clip, recogniser), recogniser.id) for clip in clips}
     mean_face = mean_training_face(data)
-    result: dict = {"reconstruction": {}, "swap": {name: {} for name in judges}}
+    result: dict = {"reconstruction": {}, "swap": {name: {} for name in judges}, "sync": {}}
     vectors = {(name, clip.name): _mean_vector(data, clip, embed) for name, embed in judges.items() for clip in clips}
     for i, clip in enumerate(clips):
         result["reconstruction"][clip.name] = judge_reconstruction(
@@ -160,12 +169,31 @@ def judge(generator: FaceGenerator, data: ClipSet, judges: dict[str, Embed], rea
         )
         log.info("%s: %s", clip.name, {k: round(v, 3) for k, v in result["reconstruction"][clip.name].items()})
         others = [c for c in clips[i + 1 :] + clips[:i] if c.identity != clip.identity and generator.takes_identity][:2]
+        if sync is not None and generator.hears:
+            result["sync"][clip.name] = _sync(generator, data, folder, clip, others, own, sync)
         for other in others:
             pair = {name: (vectors[name, other.name], vectors[name, clip.name]) for name in judges}
             scores = judge_swap(generator, data, clip, own[other.name], pair, judges, reader)
             for name, score in scores.items():
                 result["swap"][name][f"{clip.name} <- {other.name}"] = score
     return result
+
+
+def _sync(
+    generator: FaceGenerator,
+    data: ClipSet,
+    folder: Path,
+    clip: Clip,
+    others: list[Clip],
+    own: dict[str, FaceEmbedding],
+    model: SyncModel,
+) -> dict[str, float]:
+    """`judge_sync` with the face kept and with the next person's."""
+    truth = unit_crops(data, clip)
+    faces = {"face kept": None} if generator.keeps_identity else dict[str, FaceEmbedding | None]()
+    faces |= {"swapped": own[others[0].name]} if generator.takes_identity else {}
+    lender = next(c for c in data.of("val") if c.identity != clip.identity)
+    return judge_sync(generator, data, folder, clip, lender, truth, chosen_references(truth), faces, model)
 
 
 def _mean_vector(data: ClipSet, clip: Clip, embed: Embed) -> NDArray:
@@ -176,7 +204,7 @@ def _mean_vector(data: ClipSet, clip: Clip, embed: Embed) -> NDArray:
 
 
 def table(result: dict) -> str:
-    """Markdown of the measurements: means over clips, wins, cosines."""
+    """Markdown of the measurements: means over clips, wins, cosines; a judge of sync if there was one."""
     clips = list(result["reconstruction"].values())
     lines = [f"Mouth region, {len(clips)} val clips, own audio; lips = correlation of lip opening with the truth", ""]
     lines += ["| system | PSNR (dB) | SSIM | lips |", "|---|---|---|---|"]
@@ -203,7 +231,9 @@ def table(result: dict) -> str:
         source, target = to["to source"].mean(), to["to target"].mean()
         lips = np.mean([pair["lips"] for pair in pairs.values()])
         lines.append(f"| {name} | {len(pairs)} | {source:.3f} | {target:.3f} | {above} of {len(pairs)} | {lips:.2f} |")
-    return "\n".join(lines) + "\n"
+    if result.get("sync"):
+        lines += ["", *sync_table(result["sync"], result["sync model"])]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -223,6 +253,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="builtin",
         help="lip reader: builtin, lip_reader.pt of a run, or none (default: %(default)s)",
     )
+    parser.add_argument(
+        "--sync",
+        type=Path,
+        metavar="FILE",
+        help="sync model that had no part in training, to tell the right sound from others (default: none)",
+    )
     parser.add_argument("--clips", type=Path, help="folder of clips prepared by a training run (default: OUTPUT/clips)")
 
 
@@ -237,7 +273,10 @@ def run(args: argparse.Namespace) -> int:
         judges[f"{path.name} (in no loss)"] = load_recogniser(path).embed
     path = reader_path(args.reader)
     reader = load_reader(path) if path else None
-    result = judge(generator, data, judges, reader)
+    sync = load_sync_model(args.sync) if args.sync else None
+    result = judge(generator, data, args.data, judges, reader, sync)
+    if sync is not None:
+        result["sync model"] = sync.name
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "judge.json").write_text(json.dumps(result, indent=1))
     (args.output / "judge.md").write_text(table(result))
