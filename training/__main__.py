@@ -12,6 +12,7 @@ COMMANDS = {
     "infer": "video + face + speech -> the video with that face, lips in sync",
     "adapt": "adapt the generator to one clip, as a small file that infer and the nodes take",
     "demo": "run the whole job on inputs that need no download",
+    "gallery": "draw one picture of what a generator does with two portraits, failures included",
     "doctor": "can this machine train? one line a check, and what to do",
     "prepare": "any folder of videos -> data that the trainers read",
     "generator": "train the generator, or go on training it",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPEECH = Path(__file__).resolve().parents[1] / "example_workflows" / "demo_speech.flac"
 OUTPUT = Path("outputs") / "demo" / "talking_swap.mp4"
 TILE = 320  # px, side of a picture in the row
-CAPTION = 24  # px under it
+CAPTION, FONT, LINE = 24, 12, 15  # px under it for one line, of its letters, and for each line more
 RESULT_TILES = 4
 AROUND = 2.2  # side of the shown square over the longer side of the face box
 
@@ -40,38 +40,49 @@ def hopper() -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def face_square(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+def not_installed(error: ImportError) -> ValueError:
+    """What to say where a portrait's package is missing."""
+    return ValueError(
+        f"The demo's portraits come from scikit-image and matplotlib, and one is missing ({error}). "
+        "Run `python install.py demo`, or install it; `demo` takes --video and --face in their place."
+    )
+
+
+def face_square(image: np.ndarray, box: np.ndarray, around: float = AROUND) -> np.ndarray:
     """The square around a face, moved and shrunk as far as the picture's edge demands.
 
     Args:
         image: uint8 [H, W, 3] RGB.
         box: x1, y1, x2, y2 in pixels.
+        around: side of the square over the longer side of the box.
 
     Returns:
         uint8 [S, S, 3], a view into `image`.
     """
     height, width = image.shape[:2]
-    side = int(min(height, width, AROUND * max(box[2] - box[0], box[3] - box[1])))
+    side = int(min(height, width, around * max(box[2] - box[0], box[3] - box[1])))
     left = int(np.clip((box[0] + box[2] - side) / 2, 0, width - side))
     top = int(np.clip((box[1] + box[3] - side) / 2, 0, height - side))
     return image[top : top + side, left : left + side]
 
 
-def tile(image: np.ndarray, caption: str) -> np.ndarray:
+def tile(image: np.ndarray, caption: str, side: int = TILE, lines: int = 1) -> np.ndarray:
     """A picture fitted into a white square with a caption under it.
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        caption: one short ASCII line.
+        caption: short ASCII lines.
+        side: of the square, px.
+        lines: for which there is room under it.
 
     Returns:
-        uint8 [TILE + CAPTION, TILE, 3] RGB.
+        uint8 [side + CAPTION + (lines - 1) * LINE, side, 3] RGB.
     """
     from PIL import Image, ImageDraw, ImageOps
 
-    framed = Image.new("RGB", (TILE, TILE + CAPTION), "white")
-    framed.paste(ImageOps.pad(Image.fromarray(image), (TILE, TILE), Image.Resampling.LANCZOS, "white"))
-    ImageDraw.Draw(framed).text((6, TILE + 6), caption, fill="black")
+    framed = Image.new("RGB", (side, side + CAPTION + (lines - 1) * LINE), "white")
+    framed.paste(ImageOps.pad(Image.fromarray(image), (side, side), Image.Resampling.LANCZOS, "white"))
+    ImageDraw.Draw(framed).text((6, side + 4), caption, fill="black", font_size=FONT, spacing=LINE - FONT)
     return np.asarray(framed)
 
 
@@ -112,11 +123,11 @@ def spread_frames(video: Path, count: int) -> list[np.ndarray]:
     return [source.read(i, i + 1)[0] for i in picks]
 
 
-def save_picture(path: Path, image: np.ndarray) -> Path:
-    """Write uint8 [H, W, 3] RGB as the type that the name says; returns the path."""
+def save_picture(path: Path, image: np.ndarray, **options: Any) -> Path:
+    """Write uint8 [H, W, 3] RGB as the type that the name says, with Pillow's options of it; returns the path."""
     from PIL import Image
 
-    Image.fromarray(image).save(path)
+    Image.fromarray(image).save(path, **options)
     return path
 
 
@@ -154,10 +165,7 @@ def run(args: argparse.Namespace) -> int:
         video = args.video or save_picture(out.with_name("target.png"), hopper())
         face = args.face or save_picture(out.with_name("source_face.png"), astronaut())
     except ImportError as error:
-        raise ValueError(
-            f"The demo's portraits come from scikit-image and matplotlib, and one is missing ({error}). "
-            "Run `python install.py demo`, or give --video and --face."
-        ) from error
+        raise not_installed(error) from error
     parser = argparse.ArgumentParser()
     infer.add_arguments(parser)
     files = ["--video", str(video), "--face", str(face), "--audio", str(args.audio), "--out", str(out)]

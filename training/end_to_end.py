@@ -19,6 +19,7 @@ from models.pipeline import talking_swap
 from models.stages import Stopwatch
 from models.upstream import talking_swap_upstream
 
+from .demo import astronaut
 from .evaluation.stand_ins import face_handed_on
 from .inference_systems import System
 
@@ -52,10 +53,10 @@ class EndToEnd:
         source = None if clip is None else VideoFile(clip)
         width, height, fps = (WIDTH, HEIGHT, FPS) if source is None else _format(source.info)
         count = round(seconds * fps) if source is None else min(round(seconds * fps), source.info.frames)
-        pictures = None if source else _portrait()
+        pictures = None if source else astronaut()
         with VideoWriter(self._clip, width, height, fps, (noise, RATE)) as writer:
             for i in range(count):
-                one = source.read(i, i + 1) if source else _frame(pictures, i)
+                one = source.read(i, i + 1) if source else swaying(pictures, i)
                 writer.write(one)
         self.name = "a moving portrait" if clip is None else clip.name
         self.duration, self.size, self.frames = float(count / fps), (width, height), count
@@ -113,14 +114,8 @@ def _format(info: Any) -> tuple[int, int, Fraction]:
     return info.width, info.height, info.fps
 
 
-def _portrait() -> np.ndarray:
-    from skimage.data import astronaut
-
-    return astronaut()
-
-
-def _frame(portrait: Any, number: int) -> np.ndarray:
-    """The portrait swaying before a grey wall, with a sensor's noise, uint8 [1, HEIGHT, WIDTH, 3].
+def swaying(portrait: Any, number: int) -> np.ndarray:
+    """A frame of a portrait of 512 px swaying before a grey wall, with a sensor's noise, uint8 [1, HEIGHT, WIDTH, 3].
 
     Noise costs coding time in proportion, and recordings have little of it: two grey levels are a lit room's.
     """
