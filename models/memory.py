@@ -1,7 +1,9 @@
-"""How many crops go through a network at a time: by free memory first, and by what memory says then."""
+"""How many crops go through a network at a time, by free memory and by what memory says then; giving memory back."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 
 import torch
@@ -46,6 +48,18 @@ def release(device: torch.device) -> None:
     """Give back what the allocator keeps, so that a smaller batch finds room in one piece."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Give freed memory of the process back to the system, where its C library can (glibc).
+
+    Frames come and go between smaller things that stay, and the holes that they leave are kept: without this a job of
+    minutes ends a fifth larger than one of seconds. Takes some milliseconds.
+    """
+    if sys.platform == "linux":
+        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if give_back is not None:
+            give_back(0)
 
 
 def wait_for(device: torch.device) -> None:

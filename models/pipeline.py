@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from . import blend, geometry, timing
 from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from .face_track import FaceTrack
 from .frames import FrameSource, StillImage
+from .memory import trim
 from .references import Preview, References, preview_rows, shot_numbers
 from .sound import DrivingMel, SoundSource, as_sound, seconds_of
 from .stages import Stopwatch, ahead, behind
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from .generator import FaceGenerator
     from .identity import FaceEmbedding
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
 
 CHUNK_BYTES = 48 << 20  # of frames; some chunks are on their way at a time
+TRIM_EVERY = 4  # chunks
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
 
 
@@ -145,7 +148,7 @@ def talking_swap(
         decoded = watch.each("decode", _planned(source.twin(), driven, plan, chunk, info.fps, generator.mel_lag))
         encode = watch.timed("encode", writer.write)
         with ahead(decoded) as chunks, behind(encode) as write:
-            for start, frames, windows in chunks:
+            for start, frames, windows in _trimmed(chunks):
                 stop = start + len(frames)
                 rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
                 chosen = ChunkReferences(references, rows, shot_numbers(track.cuts, rows))
@@ -262,7 +265,7 @@ def _tracked(
     known.detect = watch.timed("detect", known.detect)
     frames = watch.each("decode", _first_frames(source.twin(), count, chunk))
     with ahead(frames) as chunks:
-        for part in chunks:
+        for part in _trimmed(chunks):
             with watch("track"):
                 known.add(part)
             step(len(known))
@@ -281,6 +284,14 @@ def _planned(
         else:
             windows = driven.windows(stop - start, fps, lag, start)
         yield start, timing.read_planned(source, plan, start, stop), windows
+
+
+def _trimmed(chunks: Iterator[T]) -> Iterator[T]:
+    """Chunks of frames; from time to time what earlier ones took is given back to the system."""
+    for number, chunk in enumerate(chunks):
+        if number % TRIM_EVERY == 0:
+            trim()
+        yield chunk
 
 
 def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
