@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import tomli
 
+from models.checkpoints import peek
 from models.networks.wavsyncswap import PRESETS, SIZES
 
 from .networks import SYSTEMS, System
@@ -235,7 +236,8 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """Read, change and check a recipe.
 
     Args:
-        name: one of `names()`, or the path of a TOML file.
+        name: one of `names()`, or the path of a TOML file, or of exported weights, which hold what they were trained
+            with; a sync expert's file is looked for beside them.
         changes: "section.key=value" each; the value is TOML, or a bare word for a string.
 
     Raises:
@@ -243,16 +245,41 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """
     path = CONFIGS / f"{name}.toml" if name in names() else Path(name)
     if not path.is_file():
-        raise ValueError(f"There is no recipe {name!r}. Known: {', '.join(names())}; or give the path of a TOML file.")
-    try:
-        values = tomli.loads(path.read_text(encoding="utf-8"))
-    except tomli.TOMLDecodeError as error:
-        raise ValueError(f"{path.name} is not valid TOML: {error}.") from error
+        raise ValueError(
+            f"There is no recipe {name!r}. Known: {', '.join(names())}; or give the path of a TOML file, or of weights "
+            "that this project exported."
+        )
+    values = _of_weights(path) if path.suffix == ".safetensors" else _of_toml(path)
     for change in changes:
         _apply(values, change)
     recipe = from_mapping(Recipe, values)
     recipe.check()
     return recipe
+
+
+def _of_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except tomli.TOMLDecodeError as error:
+        raise ValueError(f"{path.name} is not valid TOML: {error}.") from error
+
+
+def _of_weights(path: Path) -> dict[str, Any]:
+    _, metadata = peek(path)
+    if "recipe" not in metadata:
+        raise ValueError(f"{path.name} does not say how it was trained. Choose among {', '.join(names())}.")
+    values = asdict(from_checkpoint(metadata["recipe"]))
+    expert = path.with_name(values["loss"]["expert"])
+    if values["loss"]["expert"] and expert.is_file():
+        values["loss"]["expert"] = str(expert)
+    return values
+
+
+def portable(recipe: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A recipe's sections without the folders of one machine: the sync expert by its file's name alone."""
+    values = {section: dict(keys) for section, keys in recipe.items()}
+    values["loss"]["expert"] = Path(values["loss"]["expert"]).name
+    return values
 
 
 def from_checkpoint(values: Mapping[str, Any]) -> Recipe:

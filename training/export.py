@@ -15,7 +15,7 @@ from models.checkpoints import save_weights
 from models.identity import load_recogniser
 from models.networks import build
 
-from .config import from_checkpoint
+from .config import from_checkpoint, portable
 from .keeper import read_record
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
     record = read_record(state)
     metadata |= {
         "steps": state["step"],
-        "recipe": state["recipe"],
+        "recipe": portable(state["recipe"]),
+        "start": record.start,
         "data_sha256": record.data,
         "metrics": record.measured,
         "licence": "non-commercial research use; see the model card",

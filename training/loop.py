@@ -165,7 +165,9 @@ def stop_requested() -> Iterator[threading.Event]:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that every trainer takes: recipe, device, compiler."""
     parser.add_argument(
-        "--recipe", default="small-96", help=f"{', '.join(names())} or a TOML file (default: %(default)s)"
+        "--recipe",
+        default="small-96",
+        help=f"{', '.join(names())}, a TOML file, or weights made here, which hold theirs (default: %(default)s)",
     )
     parser.add_argument(
         "--set",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints import sha256_file
 from models.identity import Recogniser
 from models.networks.patchgan import MultiScalePatchGAN
 from models.networks.wavsyncswap import WavSyncSwap
@@ -218,6 +219,7 @@ class Trainer:
         self.system.check_start()
         assert isinstance(self.net, WavSyncSwap)
         table = warm_start(self.net, path)
+        self.record.start.append([path.name, sha256_file(path)])
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         return table
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 
+from models.checkpoints import bundled_path, save_weights
 from training import engine
-from training.config import Recipe, load_recipe, names, to_toml
+from training.config import Recipe, load_recipe, names, portable, to_toml
 from training.loop import chosen_recipe
 
 
@@ -73,6 +76,27 @@ def test_an_unknown_recipe_names_the_known_ones(tmp_path):
     (tmp_path / "broken.toml").write_text("[model\n")
     with pytest.raises(ValueError, match="broken.toml is not valid TOML"):
         load_recipe(str(tmp_path / "broken.toml"))
+
+
+def test_weights_hold_the_recipe_they_were_trained_with(tmp_path):
+    recipe = load_recipe("small-96", ["loss.sync=0.5", "schedule.windows=1", f"loss.expert={tmp_path / 'expert.x'}"])
+    file, made = tmp_path / "g.safetensors", portable(asdict(recipe))
+    assert made["loss"]["expert"] == "expert.x"
+    save_weights(file, {"a": torch.zeros(1)}, {"recipe": made})
+    assert load_recipe(str(file)).loss.expert == "expert.x"
+    (tmp_path / "expert.x").touch()
+    assert load_recipe(str(file)) == recipe
+    assert load_recipe(str(file), ["loss.l1=7"]).loss.l1 == 7
+    save_weights(file, {"a": torch.zeros(1)}, {})
+    with pytest.raises(ValueError, match="g.safetensors does not say how it was trained"):
+        load_recipe(str(file))
+
+
+@pytest.mark.parametrize("name", ["generator_small_96.safetensors", "sync_expert.safetensors"])
+def test_the_shipped_weights_can_be_trained_again_as_they_were(name):
+    recipe = load_recipe(str(bundled_path(name)))
+    assert recipe.schedule.batch > 1
+    assert not recipe.loss.sync or Path(recipe.loss.expert).is_file()
 
 
 def test_windows_are_dealt_whole_or_not_at_all():

@@ -9,6 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 
+from models.checkpoints import load_weights, sha256_file
 from models.generator import load_generator
 from models.identity import FaceEmbedding, load_recogniser
 from models.mouth import mouth_weights
@@ -105,6 +106,9 @@ def test_training_starts_from_exported_weights(make, tmp_path):
     fresh.start_from(file)
     assert all(torch.equal(v, fresh.net.state_dict()[k]) for k, v in trainer.averaged().state_dict().items())
     assert all(not p.requires_grad for p in fresh.net.audio_encoder.parameters())
+    fresh.save(tmp_path / "last.pt")
+    second = export(tmp_path / "last.pt", tmp_path / "second.safetensors", torch.float32)
+    assert load_weights(second)[1]["start"] == [["g.safetensors", sha256_file(file)]]
 
 
 def test_the_average_forgets_by_images_whatever_the_batch():
