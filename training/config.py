@@ -269,9 +269,9 @@ def _of_weights(path: Path) -> dict[str, Any]:
     if "recipe" not in metadata:
         raise ValueError(f"{path.name} does not say how it was trained. Choose among {', '.join(names())}.")
     values = asdict(from_checkpoint(metadata["recipe"]))
-    expert = path.with_name(values["loss"]["expert"])
-    if values["loss"]["expert"] and expert.is_file():
-        values["loss"]["expert"] = str(expert)
+    expert = values["loss"]["expert"]
+    if expert and (path.parent / expert).is_file():
+        values["loss"]["expert"] = str(path.parent / expert)
     return values
 
 
