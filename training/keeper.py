@@ -27,15 +27,15 @@ class Record:
 
     Attributes:
         data: SHA-256 of the data folder's manifest.json, or of the list of clips where it has none.
-        start: name and SHA-256 of each file of weights that the run began with, in order.
         measured: held-out numbers by name, as last measured.
         best: the best score so far, higher is better; None = nothing was measured yet.
+        start: name and SHA-256 of each file of weights that the run began with, in order.
     """
 
     data: str = ""
-    start: list[list[str]] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
     best: float | None = None
+    start: list[list[str]] = field(default_factory=list)
 
 
 class Trainable(Protocol):
