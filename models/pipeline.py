@@ -38,7 +38,6 @@ Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
 
 CHUNK_BYTES = 48 << 20  # of frames; some chunks are on their way at a time
-TRIM_EVERY = 4  # chunks
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
 
 
@@ -287,10 +286,9 @@ def _planned(
 
 
 def _trimmed(chunks: Iterator[T]) -> Iterator[T]:
-    """Chunks of frames; from time to time what earlier ones took is given back to the system."""
-    for number, chunk in enumerate(chunks):
-        if number % TRIM_EVERY == 0:
-            trim()
+    """Chunks of frames; before each, what the ones before it took is given back to the system."""
+    for chunk in chunks:
+        trim()
         yield chunk
 
 
