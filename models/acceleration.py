@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -36,7 +37,8 @@ class Compiled:
         count = len(arguments[0])
         self._rows = max(self._rows, count)
         try:
-            made = self._fast(*(padded(a, self._rows) if isinstance(a, Tensor) else a for a in arguments))
+            with _frozen_weights(arguments[0].device):
+                made = self._fast(*(padded(a, self._rows) if isinstance(a, Tensor) else a for a in arguments))
             return made[:count].clone()  # a graph's next run writes over its output
         except Exception as error:  # compilers, their drivers and toolchains fail in ways of their own
             if out_of_memory(error):
@@ -44,6 +46,19 @@ class Compiled:
             log.warning("torch.compile does not work here (%s); going on without it.", str(error).partition("\n")[0])
             self._fast = None
             return self._plain(*arguments)
+
+
+def _frozen_weights(device: torch.device) -> AbstractContextManager[Any]:
+    """On a CPU: the compiler takes the weights as constants.
+
+    They are then put in the order of its tiles once and not at every call, and a convolution takes the ReLU after it
+    along: base-96 in bfloat16 takes three quarters of the time.
+    """
+    if device.type != "cpu":
+        return nullcontext()
+    from torch._inductor import config  # imports the compiler
+
+    return config.patch(freezing=True)
 
 
 def padded(rows: Tensor, count: int) -> Tensor:

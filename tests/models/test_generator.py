@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -234,6 +236,21 @@ def test_what_cannot_be_compiled_runs_as_it_is(weights, monkeypatch, caplog):
     monkeypatch.setattr(torch, "compile", lambda fn, **options: fn)  # what is left is the padding of the last batch
     generator.compile()
     assert (generator.generate(crops, mel, embedding(), batch=2) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_pictures_are_the_same_and_weights_are_constants_of_the_code(caplog):
+    generator = load_generator("builtin", precision="fp32")
+    crops, mel = torch.rand(5, 3, 96, 96), torch.randn(5, 1, 80, 16)
+    expected = generator.generate(crops, mel, None, batch=3)
+    generator.compile()
+    made = generator.generate(crops, mel, None, batch=3)
+    assert "torch.compile does not work" not in caplog.text
+    assert (made - expected).abs().max() < 1e-3
+    with torch.profiler.profile() as watched:
+        generator.generate(crops[:3], mel[:3], None, batch=3)
+    assert not [event for event in watched.key_averages() if event.key == "aten::mkldnn_convolution"]
 
 
 def test_a_cpu_draws_as_many_at_a_time_as_it_draws_in_a_moment(weights, monkeypatch):
