@@ -84,17 +84,28 @@ class _Stopped(Exception):
 
 
 class _Line(Generic[T]):
-    """A bounded queue between two threads that may be told to stop."""
+    """What goes from one thread to another: so many things at a time, the one that is worked on included.
+
+    Room is asked for before a thing is made and given back when it is used, since it is memory that has to be bounded.
+    """
 
     def __init__(self, depth: int) -> None:
-        self._queue: queue.Queue[T] = queue.Queue(depth)
+        self._room, self._queue = threading.Semaphore(depth), queue.SimpleQueue[T]()
         self.stopped = threading.Event()
 
-    def put(self, item: T) -> None:
+    def reserve(self) -> None:
         while not self.stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._queue.put(item, timeout=WAITING)
+            if self._room.acquire(timeout=WAITING):
+                return
         raise _Stopped
+
+    def free(self) -> None:
+        self._room.release()
+
+    def put(self, item: T) -> None:
+        if self.stopped.is_set():
+            raise _Stopped
+        self._queue.put(item)
 
     def get(self) -> T:
         while not self.stopped.is_set():
@@ -105,7 +116,7 @@ class _Line(Generic[T]):
 
 @contextlib.contextmanager
 def ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
-    """The items, made by a thread of their own, up to `depth` before they are asked for.
+    """The items, made by a thread of their own; up to `depth` are made or ready before they are asked for.
 
     Its failure is raised where the item would have come. Leaving the context ends the thread after the item that it is
     making, and closes a generator.
@@ -115,8 +126,11 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
     def work() -> None:
         with contextlib.suppress(_Stopped):
             try:
+                line.reserve()
                 for item in items:
                     line.put((True, item))
+                    del item  # or it would live until the next one is made
+                    line.reserve()
                 line.put((False, None))
             except _Stopped:
                 raise
@@ -133,7 +147,9 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
                 if item is not None:
                     raise item
                 return
+            line.free()
             yield item
+            del item
 
     thread = threading.Thread(target=work, name="ahead")
     thread.start()
@@ -146,7 +162,7 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[Iterator[T]]:
 
 @contextlib.contextmanager
 def behind(function: Callable[[T], None], depth: int = 1) -> Iterator[Callable[[T], None]]:
-    """Calls of a function, done in order by a thread of their own; `depth` may wait.
+    """Calls of a function, done in order by a thread of their own; `depth` are under way, the next one waits.
 
     Its failure is raised by the next call, or at the end. Leaving the context normally waits for all calls, an
     exception drops those that have not begun.
@@ -165,10 +181,13 @@ def behind(function: Callable[[T], None], depth: int = 1) -> Iterator[Callable[[
                 except BaseException as error:
                     failures.append(error)
                     line.stopped.set()
+                del item
+                line.free()
 
-    def send(item: T, more: bool = True) -> None:
+    def send(item: T) -> None:
         try:
-            line.put((more, item))
+            line.reserve()
+            line.put((True, item))
         except _Stopped:
             raise failures[0] from None
 

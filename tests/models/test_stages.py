@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -33,7 +34,46 @@ def test_no_more_is_made_ahead_than_allowed_and_leaving_ends_it():
         assert next(items) == 0
         time.sleep(0.3)
     assert seen[-1] == "closed"
-    assert len(seen) <= 1 + 1 + 2 + 1  # taken, in the queue, waiting for a place in it, closed
+    assert len(seen) <= 1 + 2 + 1  # taken, made ahead, closed
+
+
+def test_no_more_waits_for_its_call_than_allowed():
+    gate, sent = threading.Event(), []
+
+    def use(send):
+        for i in range(3):
+            send(i)
+            sent.append(i)
+
+    with behind(lambda item: gate.wait(5)) as send:
+        thread = threading.Thread(target=use, args=(send,))
+        thread.start()
+        time.sleep(0.3)
+        assert sent == [0]  # under way; the next is not even taken
+        gate.set()
+        thread.join()
+    assert sent == [0, 1, 2]
+
+
+def test_what_is_done_is_not_kept_alive():
+    class Frames:
+        pass
+
+    alive = weakref.WeakSet()
+
+    def made():
+        for _ in range(3):
+            frames = Frames()
+            alive.add(frames)
+            yield frames
+            del frames
+
+    with ahead(made()) as items, behind(lambda frames: None) as send:
+        for frames in items:
+            send(frames)
+        del frames
+        time.sleep(0.3)
+        assert len(alive) == 0
 
 
 def test_a_failure_comes_where_its_item_would_have_come():
