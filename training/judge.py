@@ -191,7 +191,8 @@ def _sync(
     """`judge_sync` with the face kept and with the next person's."""
     truth = unit_crops(data, clip)
     faces = {"face kept": None} if generator.keeps_identity else dict[str, FaceEmbedding | None]()
-    faces |= {"swapped": own[other.name] for other in others[:1]}
+    if others:
+        faces["swapped"] = own[others[0].name]
     lender = next((c for c in data.of("val") if c.identity != clip.identity), None)
     if lender is None:
         log.info("%s: sync is not judged, since nobody else is held out who could lend a voice", clip.name)
