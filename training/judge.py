@@ -190,7 +190,7 @@ def _sync(
 ) -> dict[str, float]:
     """`judge_sync` with the face kept and with the next person's."""
     truth = unit_crops(data, clip)
-    faces = {"face kept": None} if generator.keeps_identity else dict[str, FaceEmbedding | None]()
+    faces: dict[str, FaceEmbedding | None] = {"face kept": None} if generator.keeps_identity else {}
     if others:
         faces["swapped"] = own[others[0].name]
     lender = next((c for c in data.of("val") if c.identity != clip.identity), None)
