@@ -28,8 +28,8 @@ def clip(host: Host, astronaut: np.ndarray) -> str:
 def graph_of(clip: str, steps: int = 2) -> dict[str, Any]:
     """Load, adapt, generate from the crops of the demo's target."""
     graph = graphs.without_video(graphs.swap("demo_target.mp4", keep=("crops",)))
+    graphs.exact(graph)
     loader = next(number for number, node in graph.items() if node["class_type"] == "WSS_LoadModel")
-    graph[loader]["inputs"]["precision"] = "fp32"  # "auto" goes by the clock, and this file compares pictures
     settings = {"steps": steps, "name": "my clip", "detector": "builtin", "threshold": 0.6, "face_order": "largest"}
     settings |= {"face_index": 0, "select_frame": 0, "point_x": -1, "point_y": -1, "fps": 25.0}
     graph["70"] = {"class_type": "LoadVideo", "inputs": {"file": clip}}
@@ -40,11 +40,6 @@ def graph_of(clip: str, steps: int = 2) -> dict[str, Any]:
 
 def adapters(host: Host) -> list[Path]:
     return sorted((host.base / "models" / "wavsyncswap" / "adapters").glob("*.safetensors"))
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """But for rounding: how many crops a pass holds goes by the clock too."""
-    return a.shape == b.shape and float((a - b).abs().max()) < 1e-4
 
 
 def crops(host: Host, graph: dict[str, Any], model: list[Any]) -> torch.Tensor:
@@ -71,11 +66,11 @@ def test_a_clip_is_adapted_to_once_and_the_file_is_used_everywhere(host: Host, c
         "class_type": "WSS_LoadAdapter",
         "inputs": {"model": [loader, 0], "adapter": f"adapters/{path.name}", "strength": 1.0},
     }
-    assert same(crops(host, graph, ["73", 0]), by_adapt)
+    assert graphs.same(crops(host, graph, ["73", 0]), by_adapt)
     graph["73"]["inputs"]["strength"] = 0.0
     plain = crops(host, graph, [loader, 0])
-    assert same(crops(host, graph, ["73", 0]), plain)
-    assert not same(by_adapt, plain)
+    assert graphs.same(crops(host, graph, ["73", 0]), plain)
+    assert not graphs.same(by_adapt, plain)
 
 
 def test_a_clip_that_is_too_short_is_one_error(host: Host, clip: str) -> None:

@@ -70,8 +70,8 @@ def test_who_hears_and_who_swaps(systems):
     other = FaceEmbedding(np.roll(SOURCE.vector, 9), SIMSWAP_RECOGNISER)
     for name, hears, swaps in [("wav2lip", True, False), ("simswap", False, True), ("cascade", True, True)]:
         system = systems[name]
-        base = system.generate(crops, mel, source_of(name))
-        change = (system.generate(crops, -mel, source_of(name)) - base).abs().max()
+        base = system.generate(crops, mel, source_of(name), batch=1)  # else the clock has a say in how it is rounded
+        change = (system.generate(crops, -mel, source_of(name), batch=1) - base).abs().max()
         assert change > 1e-3 if hears else change == 0
         assert system.hears == hears
         assert system.takes_identity == swaps
