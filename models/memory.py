@@ -54,7 +54,7 @@ def trim() -> None:
     """Give freed memory of the process back to the system, where its C library can (glibc).
 
     Frames come and go between smaller things that stay, and the holes that they leave are kept: without this a job of
-    minutes ends a fifth larger than one of seconds. Takes some milliseconds.
+    minutes ends a sixth larger than one of seconds. Takes some milliseconds.
     """
     if sys.platform == "linux":
         give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 API = Path(__file__).parent / "api"
 NAMES = sorted(path.stem for path in API.glob("*.json"))
 
@@ -30,11 +28,6 @@ def exact(graph: Graph) -> Graph:
     """The graph with a number type that does not go by the clock, for files that compare pictures."""
     find(graph, "WSS_LoadModel")["precision"] = "fp32"
     return graph
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two runs drew the same but for rounding: how many crops a pass holds goes by the clock too."""
-    return a.shape == b.shape and float((a - b).abs().max()) < 1e-4
 
 
 def outputs(graph: Graph, result: dict[str, Any], kind: str) -> dict[str, Any]:

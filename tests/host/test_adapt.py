@@ -42,6 +42,11 @@ def adapters(host: Host) -> list[Path]:
     return sorted((host.base / "models" / "wavsyncswap" / "adapters").glob("*.safetensors"))
 
 
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """But for rounding: how many crops a pass holds goes by the clock too."""
+    return a.shape == b.shape and float((a - b).abs().max()) < 1e-4
+
+
 def crops(host: Host, graph: dict[str, Any], model: list[Any]) -> torch.Tensor:
     graphs.find(graph, "WSS_Generate")["model"] = model
     host.run(graph)
@@ -66,11 +71,11 @@ def test_a_clip_is_adapted_to_once_and_the_file_is_used_everywhere(host: Host, c
         "class_type": "WSS_LoadAdapter",
         "inputs": {"model": [loader, 0], "adapter": f"adapters/{path.name}", "strength": 1.0},
     }
-    assert graphs.same(crops(host, graph, ["73", 0]), by_adapt)
+    assert same(crops(host, graph, ["73", 0]), by_adapt)
     graph["73"]["inputs"]["strength"] = 0.0
     plain = crops(host, graph, [loader, 0])
-    assert graphs.same(crops(host, graph, ["73", 0]), plain)
-    assert not graphs.same(by_adapt, plain)
+    assert same(crops(host, graph, ["73", 0]), plain)
+    assert not same(by_adapt, plain)
 
 
 def test_a_clip_that_is_too_short_is_one_error(host: Host, clip: str) -> None:

@@ -143,12 +143,12 @@ def test_a_black_mask_protects_everything(host: Host, clips: list[str]) -> None:
 def test_the_mask_of_face_crop_changes_nothing(host: Host, clips: list[str]) -> None:
     kept = []
     for mask in (None, ["7", 2]):
-        graph = graphs.exact(graphs.without_video(graphs.swap(clips[2], keep=("images",))))
+        graph = graphs.without_video(graphs.swap(clips[2], keep=("images",)))
         if mask is not None:
             graphs.find(graph, "WSS_PasteBack")["mask"] = mask
         host.run(graph)
         kept.append(torch.load(host.base / "output" / "images.pt", weights_only=True))
-    assert graphs.same(*kept)
+    assert torch.equal(*kept)
 
 
 def test_reference_face_is_followed(host: Host, clips: list[str]) -> None:
