@@ -55,5 +55,15 @@ def test_a_run_gives_a_table_a_record_and_a_comparison(tmp_path, caplog):
     assert "slower: small-96 cpu fp32 2: of_conv fell" in caplog.text
 
 
+@pytest.mark.slow
+def test_the_public_cascade_keeps_its_number_type_whatever_the_others_have(tmp_path):
+    record = tmp_path / "record.json"
+    command = ["benchmark", "inference", "--systems", "cascade upstream", "--dtypes", "bf16"]
+    assert main([*command, "--rounds", "1", "--no-e2e", "--record", str(record)]) == 0
+    (row,) = json.loads(record.read_text())["rows"]
+    assert row["dtype"] == "fp32"
+    assert row["of_matmul"] > 0
+
+
 def test_systems_are_those_of_the_specification():
     assert set(inference_systems.RECIPES) < set(inference_benchmark.SYSTEMS)
