@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+CACHED = 600_000  # weights that a core's own cache holds beside the maps: 1.2 MB of 2 in bfloat16
 LARGE_MAP = 1024  # pixels from which torch's own kernel for normalised and modulated maps is the fastest on a CPU
 
 
@@ -19,6 +22,26 @@ def rectified(fresh: Tensor) -> Tensor:
 def added(fresh: Tensor, x: Tensor) -> Tensor:
     """Sum of a tensor that nothing else holds and `x`; see `rectified`."""
     return fresh + x if torch.is_grad_enabled() else fresh.add_(x)
+
+
+def compiled_for_cpu(x: Tensor) -> bool:
+    """Whether code for a CPU is being made of what is done to `x`, and no gradient is asked for."""
+    return x.device.type == "cpu" and torch.compiler.is_compiling() and not torch.is_grad_enabled()
+
+
+def convolved_in_parts(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 0) -> Tensor:
+    """A convolution of stride 1 as several, each with some of the output channels: x [B, I, H, W], weight [O, I, k, k].
+
+    A CPU goes through maps one by one. Weights that do not fit into a core's own cache come from far away for every map
+    again; those of a part stay there for the whole batch, a seventh faster at 512 channels of 12 x 12.
+    """
+    channels = len(weight)
+    while channels % 2 == 0 and channels * weight[0].numel() > CACHED:
+        channels //= 2
+    weights = weight.split(channels)
+    biases: Sequence[Tensor | None] = [None] * len(weights) if bias is None else bias.split(channels)
+    parts = [nn.functional.conv2d(x, w, b, 1, padding) for w, b in zip(weights, biases, strict=True)]
+    return torch.cat(parts, 1)
 
 
 class ConvBlock(nn.Module):
@@ -53,10 +76,39 @@ class TransposedBlock(nn.Module):
         super().__init__()
         up = nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, output_padding=stride - 1)
         self.conv_block = nn.Sequential(up, nn.BatchNorm2d(outputs))
+        self.border = kernel - 1 - padding  # of the convolution that a transposed one of stride 1 is
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H * stride, W * stride]."""
-        return rectified(self.conv_block(x))
+        up, norm = self.conv_block
+        if not isinstance(up, nn.ConvTranspose2d) or up.stride != (1, 1) or not compiled_for_cpu(x):
+            return rectified(norm(up(x)))
+        weight = up.weight.flip(2, 3).transpose(0, 1)
+        return rectified(norm(convolved_in_parts(x, weight, up.bias, self.border)))
+
+
+class OnePixel(nn.Module):
+    """A transposed convolution of maps of one pixel as what it is, a matrix product: each weight is read once a batch.
+
+    As a transposed convolution a CPU reads all of them once a map, which takes six times as long at a batch of 16. For
+    inference: weights are copies in another order.
+
+    Args:
+        layer: of stride 1 and without padding.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        assert layer.bias is not None
+        (height, width), channels = layer.weight.shape[2:], layer.out_channels
+        self.shape = height, width, channels
+        rows = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        self.linear = nn.Linear(layer.in_channels, len(rows), device=rows.device, dtype=rows.dtype)
+        self.linear.load_state_dict({"weight": rows, "bias": layer.bias.repeat(height * width)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, 1, 1] -> [B, outputs, kernel, kernel], channels last."""
+        return self.linear(x.flatten(1)).view(-1, *self.shape).permute(0, 3, 1, 2)
 
 
 def audio_tower(width: float = 1.0, outputs: int = 512, last_residuals: int = 2) -> nn.Sequential:
@@ -129,6 +181,8 @@ def normalised(x: Tensor, style: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return apply_style(InstanceNorm()(x), style)
     scale, shift = 1 + style[:, 0].float(), style[:, 1].float()
+    if compiled_for_cpu(x):
+        return _normalised_compiled(x, scale, shift)
     pixels = x.shape[2] * x.shape[3]
     if x.device.type == "cpu" and pixels >= LARGE_MAP and len(style) == 1:
         return nn.functional.group_norm(x, x.shape[1], scale.flatten().to(x.dtype), shift.flatten().to(x.dtype), 1e-8)
@@ -139,6 +193,20 @@ def normalised(x: Tensor, style: Tensor) -> Tensor:
     variance = centred.square().sum((2, 3), keepdim=True, dtype=torch.float32) / pixels - left.square()
     factor = torch.rsqrt(variance.clamp_min(0) + 1e-8) * scale
     return torch.addcmul((shift - left * factor).to(x.dtype), centred, factor.to(x.dtype))
+
+
+def _normalised_compiled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`normalised` as the compiler turns it into the fastest code of a CPU; scale, shift [B or 1, C, 1, 1], float32."""
+    # Both sums in one pass, taken around a pixel so that squares stay near the variance.
+    origin = x[:, :, :1, :1].float()
+    moved = x.float() - origin
+    share = 1 / (x.shape[2] * x.shape[3])
+    mean = moved.sum((2, 3), keepdim=True) * share
+    variance = moved.square().sum((2, 3), keepdim=True) * share - mean.square()
+    factor = torch.rsqrt(variance.clamp_min(0) + 1e-8) * scale
+    # Put together they exist in memory; the root would be taken for every pixel otherwise.
+    factor, offset = torch.cat([factor, shift - (origin + mean) * factor], 1).chunk(2, 1)
+    return (x.float() * factor + offset).to(x.dtype)
 
 
 class IdentityBlock(nn.Module):
@@ -157,9 +225,18 @@ class IdentityBlock(nn.Module):
 
     def modulated(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Forward pass with styles computed beforehand."""
-        y = rectified(normalised(self.conv1(x), first))
-        return added(normalised(self.conv2(y), second), x)
+        y = rectified(normalised(_convolved(self.conv1, x), first))
+        return added(normalised(_convolved(self.conv2, y), second), x)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         """Features [B, C, H, W] and identity [B, dim] -> [B, C, H, W]."""
         return self.modulated(x, *self.styles(vector))
+
+
+def _convolved(padded: nn.Sequential, x: Tensor) -> Tensor:
+    """Padding and convolution; see `convolved_in_parts`."""
+    if not compiled_for_cpu(x):
+        return padded(x)
+    pad, conv = padded
+    assert isinstance(conv, nn.Conv2d)
+    return convolved_in_parts(pad(x), conv.weight, conv.bias)
