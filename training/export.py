@@ -27,8 +27,8 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
     """Write the weights, averaged where a run averages, with all that is needed to run them.
 
     Args:
-        checkpoint: any file of `training.generator` (last.pt, best.pt, step_N.pt) or `training.syncnet` (syncnet.pt,
-            syncnet_best.pt, syncnet_step_N.pt).
+        checkpoint: any file of `training.generator` (last.pt, best.pt, step_N.pt, lip_reader.pt) or `training.syncnet`
+            (syncnet.pt, syncnet_best.pt, syncnet_step_N.pt).
         output: safetensors file to write.
         dtype: number type of the weights.
 
@@ -36,19 +36,22 @@ def export(checkpoint: Path, output: Path, dtype: torch.dtype) -> Path:
         `output`.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    learnt, metadata = _expert(state) if "expert" in state else _generator(state)
+    if "step" in state:
+        learnt, metadata = _expert(state) if "expert" in state else _generator(state)
+        record = read_record(state)
+        metadata |= {
+            "steps": state["step"],
+            "recipe": portable(state["recipe"]),
+            "start": record.start,
+            "data_sha256": record.data,
+            "metrics": record.measured,
+        }
+    else:
+        learnt, metadata = state, {"network": "lip_reader", "config": {}, "geometry": geometry.GEOMETRY_ID}
     build(metadata["network"], **metadata["config"]).load_state_dict(learnt)  # fails here, not on the user's machine
-    record = read_record(state)
-    metadata |= {
-        "steps": state["step"],
-        "recipe": portable(state["recipe"]),
-        "start": record.start,
-        "data_sha256": record.data,
-        "metrics": record.measured,
-        "licence": "non-commercial research use; see the model card",
-    }
+    metadata["licence"] = "non-commercial research use; see the model card"
     save_weights(output, {k: v.to(dtype) if v.is_floating_point() else v for k, v in learnt.items()}, metadata)
-    log.info("%s: %.1f MB after %d steps", output, output.stat().st_size / 1e6, state["step"])
+    log.info("%s: %.1f MB", output, output.stat().st_size / 1e6)
     return output
 
 
@@ -65,7 +68,7 @@ def _expert(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m training export`."""
-    parser.add_argument("checkpoint", type=Path, help="last.pt, best.pt, step_N.pt, syncnet.pt ... of a run folder")
+    parser.add_argument("checkpoint", type=Path, help="last.pt, best.pt, syncnet.pt, lip_reader.pt ... of a run folder")
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--dtype", choices=TYPES, default="fp16", help="number type (default %(default)s)")
 

@@ -19,6 +19,7 @@ _NETWORKS = {
     "iresnet100": ("arcface", "iresnet100"),
     "syncnet_expert": ("syncnet", "SyncNetExpert"),
     "syncnet_v2": ("syncnet_v2", "SyncNetV2"),
+    "lip_reader": ("lip_reader", "LipReader"),
     "wav2lip": ("wav2lip", "Wav2Lip"),
     "wav2lip_disc_qual": ("wav2lip", "Wav2LipQuality"),
     "simswap_224": ("simswap", "simswap_224"),

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.checkpoints import save_weights
+from models.checkpoints import load_weights, save_weights
 from training.batches import Batches
 from training.clips import OPENING
+from training.export import export
 from training.lip_reader import LipReader, load_reader, pretrain_reader, reader_path, softened
 
 
@@ -31,6 +32,17 @@ def test_a_reader_learns_what_the_picture_shows_and_loads_again(clip_set, tmp_pa
     again = load_reader(tmp_path / "reader.pt")
     probe = torch.rand(2, 3, 96, 96)
     assert torch.equal(again(probe), reader(probe))
+
+
+def test_a_runs_reader_exports_to_a_file_like_the_bundled_one(tmp_path):
+    torch.manual_seed(0)
+    reader = LipReader().eval()
+    torch.save(reader.state_dict(), tmp_path / "lip_reader.pt")
+    file = export(tmp_path / "lip_reader.pt", tmp_path / "reader.safetensors", torch.float32)
+    probe = torch.rand(2, 3, 96, 96)
+    assert torch.equal(load_reader(file)(probe), reader(probe))
+    _, bundled = load_weights(reader_path("builtin"))
+    assert load_weights(file)[1].items() >= bundled.items()
 
 
 def test_only_the_mouth_region_counts():
