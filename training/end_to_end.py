@@ -15,6 +15,7 @@ import torch
 
 from models.faces import load_detector
 from models.memory import wait_for
+from models.metrics import rtf
 from models.pipeline import talking_swap
 from models.stages import Stopwatch
 from models.upstream import talking_swap_upstream
@@ -97,17 +98,8 @@ class EndToEnd:
 
     def times(self, runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
         """Seconds of each run, in turn, after one of each to warm up."""
-        for run in runs.values():
-            run()
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for turn in range(rounds):
-            for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
-                wait_for(self.device)
-                begun = time.perf_counter()
-                runs[name]()
-                wait_for(self.device)
-                seconds[name].append(time.perf_counter() - begun)
-        return seconds
+        done = list(rtf.rounds(runs, range(rounds), synchronise=lambda: wait_for(self.device)))
+        return {name: [one[name] for one in done] for name in runs}
 
 
 def _format(info: Any) -> tuple[int, int, Fraction]:
