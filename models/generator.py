@@ -25,7 +25,6 @@ from .checkpoints import bundled_path, load_any, load_into, tensors_sha256
 from .identity import FaceEmbedding, check_embedding
 from .layouts import recognise, shapes_of
 from .memory import batch_size, keep_freed, moved, out_of_memory, release, wait_for
-from .networks.blocks import OnePixel
 from .networks.wavsyncswap import WavSyncSwap, mask_lower_half
 from .precision import SAMPLE, named_dtype, set_precision, settle
 
@@ -288,18 +287,11 @@ def inference_form(network: Net, dtype: torch.dtype) -> Net:
 
 
 def _fold_norms(layers: nn.Sequential) -> None:
-    """Each batch norm becomes part of the convolution before it, what draws from one pixel a `OnePixel`.
-
-    Numbers of layers stay.
-    """
+    """Each batch norm becomes part of the convolution before it; numbers of layers stay."""
     for i, (conv, norm) in enumerate(pairwise(list(layers))):
         if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
-            folded = nn.utils.fusion.fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
-            # In these networks a transposed convolution of stride 1 without padding is the first after a vector.
-            if isinstance(folded, nn.ConvTranspose2d) and folded.stride == (1, 1) and folded.padding == (0, 0):
-                layers[i] = OnePixel(folded)
-            else:
-                layers[i] = folded
+            transposed = isinstance(conv, nn.ConvTranspose2d)
+            layers[i] = nn.utils.fusion.fuse_conv_bn_eval(conv, norm, transpose=transposed)
             layers[i + 1] = nn.Identity()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +27,7 @@ def compiled_for_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and torch.compiler.is_compiling() and not torch.is_grad_enabled()
 
 
-def convolved_in_parts(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 0) -> Tensor:
+def convolved_in_parts(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0) -> Tensor:
     """A convolution of stride 1 as several, each with some of the output channels: x [B, I, H, W], weight [O, I, k, k].
 
     A CPU goes through maps one by one. Weights that do not fit into a core's own cache come from far away for every map
@@ -38,10 +36,20 @@ def convolved_in_parts(x: Tensor, weight: Tensor, bias: Tensor | None, padding: 
     channels = len(weight)
     while channels % 2 == 0 and channels * weight[0].numel() > CACHED:
         channels //= 2
-    weights = weight.split(channels)
-    biases: Sequence[Tensor | None] = [None] * len(weights) if bias is None else bias.split(channels)
-    parts = [nn.functional.conv2d(x, w, b, 1, padding) for w, b in zip(weights, biases, strict=True)]
+    pairs = zip(weight.split(channels), bias.split(channels), strict=True)
+    parts = [nn.functional.conv2d(x, some, its_bias, 1, padding) for some, its_bias in pairs]
     return torch.cat(parts, 1)
+
+
+def _transposed_compiled(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """A transposed convolution of stride 1, weight [I, O, k, k], in the forms that are the fastest on a CPU.
+
+    A convolution with the kernel turned round; of maps of one pixel a matrix product, which reads the weights once a
+    batch and not once a map.
+    """
+    if x.shape[2:] == (1, 1) and padding == 0:
+        return (x.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:]) + bias[:, None, None]
+    return convolved_in_parts(x, weight.flip(2, 3).transpose(0, 1), bias, weight.shape[-1] - 1 - padding)
 
 
 class ConvBlock(nn.Module):
@@ -76,39 +84,15 @@ class TransposedBlock(nn.Module):
         super().__init__()
         up = nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, output_padding=stride - 1)
         self.conv_block = nn.Sequential(up, nn.BatchNorm2d(outputs))
-        self.border = kernel - 1 - padding  # of the convolution that a transposed one of stride 1 is
+        self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H * stride, W * stride]."""
         up, norm = self.conv_block
-        if not isinstance(up, nn.ConvTranspose2d) or up.stride != (1, 1) or not compiled_for_cpu(x):
+        if self.stride > 1 or not compiled_for_cpu(x):
             return rectified(norm(up(x)))
-        weight = up.weight.flip(2, 3).transpose(0, 1)
-        return rectified(norm(convolved_in_parts(x, weight, up.bias, self.border)))
-
-
-class OnePixel(nn.Module):
-    """A transposed convolution of maps of one pixel as what it is, a matrix product: each weight is read once a batch.
-
-    As a transposed convolution a CPU reads all of them once a map, which takes six times as long at a batch of 16. For
-    inference: weights are copies in another order.
-
-    Args:
-        layer: of stride 1 and without padding.
-    """
-
-    def __init__(self, layer: nn.ConvTranspose2d) -> None:
-        super().__init__()
-        assert layer.bias is not None
-        (height, width), channels = layer.weight.shape[2:], layer.out_channels
-        self.shape = height, width, channels
-        rows = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        self.linear = nn.Linear(layer.in_channels, len(rows), device=rows.device, dtype=rows.dtype)
-        self.linear.load_state_dict({"weight": rows, "bias": layer.bias.repeat(height * width)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, 1, 1] -> [B, outputs, kernel, kernel], channels last."""
-        return self.linear(x.flatten(1)).view(-1, *self.shape).permute(0, 3, 1, 2)
+        assert isinstance(up, nn.ConvTranspose2d) and up.bias is not None
+        return rectified(norm(_transposed_compiled(x, up.weight, up.bias, self.padding)))
 
 
 def audio_tower(width: float = 1.0, outputs: int = 512, last_residuals: int = 2) -> nn.Sequential:
@@ -238,5 +222,5 @@ def _convolved(padded: nn.Sequential, x: Tensor) -> Tensor:
     if not compiled_for_cpu(x):
         return padded(x)
     pad, conv = padded
-    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     return convolved_in_parts(pad(x), conv.weight, conv.bias)
