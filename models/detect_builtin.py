@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,19 +15,26 @@ from .checkpoints import bundled_path, load_into, load_weights
 from .faces import DEFAULT_THRESHOLD, Detection
 from .generator import inference_form
 from .geometry import crop_matrices, invert, warp_crops
+from .letterbox import Letterbox, Window
 from .memory import moved
-from .networks.facedetector import REFINER_SIDE, FaceDetector, decode, suppress
+from .networks.facedetector import REFINER_SIDE, FaceDetector, decode, joined, suppress
+from .parallel import each
+from .shots import thumbnail
 
 WEIGHTS = "detector.safetensors"
 LONG_SIDE = 320  # px a frame is reduced to at first
 SECOND_LOOK = 800  # px for frames in which nothing was found
 STRICTER = 0.25  # share of the way to 1 by which the second look's threshold rises: it sees six times the places
-BATCH = 8
-REFINED = 32  # faces whose landmarks are corrected at a time
+PIXELS = {"cpu": 8 * 320 * 192, "cuda": 64 * 320 * 192}  # looked at in one call; other devices as the CPU
+REFINED = {"cpu": 32, "cuda": 512}  # faces whose landmarks are corrected in one call
+GROWN = 2.0  # times their area that windows may take to go through a GPU in one call; a CPU would compute all of it
 MOST_AREA = 0.6  # of the frame that windows may cover and still be cheaper than the whole
 REFINEMENTS = 2  # the second pass starts from better landmarks, so its crop is better too
 
+Frames = Sequence[NDArray[np.uint8]]  # [H, W, 3] each, of one size
 Found = tuple[list[Detection], int]  # faces of a frame, and the long side at which it was looked at
+Gap = tuple[range, nearby.Boxes]  # frames between two that are searched as a whole, and where their faces will be
+View = tuple[int, tuple[int, int], NDArray[np.uint8]]  # a frame, and the corner and the picture of a window in it
 
 
 class BuiltinDetector:
@@ -56,23 +64,27 @@ class BuiltinDetector:
     @torch.inference_mode()
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Detection]]:
         """Faces of every frame; see `Detector.detect`."""
-        return self._refined(frames, [faces for faces, _ in self._searched(frames)])
+        return self._refined(frames, [faces for faces, _ in self._searched(list(frames))])
 
     @torch.inference_mode()
-    def detect_video(self, frames: NDArray[np.uint8]) -> list[list[Detection]]:
+    def detect_video(
+        self, frames: NDArray[np.uint8], small: Sequence[NDArray[np.float32]] | None = None
+    ) -> list[list[Detection]]:
         """Faces of consecutive frames of a video: in most of them only where faces are before and after.
 
         Args:
             frames: uint8 [N, H, W, 3] RGB.
+            small: their `shots.thumbnail`s, where they are known.
 
         Returns:
             As `Detector.detect`; a face that shows itself for less than `nearby.EVERY` frames may be missed.
         """
         keys = nearby.key_frames(len(frames))
         found: list[Found | None] = [None] * len(frames)
-        for i, faces in zip(keys, self._searched(frames[keys]), strict=True):
+        for i, faces in zip(keys, self._searched([frames[i] for i in keys]), strict=True):
             found[i] = faces
-        small = nearby.thumbnails(frames)
+        small = each(thumbnail, frames) if small is None else small
+        gaps: dict[int, list[Gap]] = {}
         for before, after in pairwise(keys):
             first, last = found[before], found[after]
             assert first is not None and last is not None
@@ -82,69 +94,94 @@ class BuiltinDetector:
             if not first[0] and not last[0]:
                 found[before + 1 : after] = [([], first[1])] * len(inside)
             elif first[1] == last[1] and (boxes := nearby.joint_boxes(first[0], last[0])) is not None:
-                found[before + 1 : after] = self._near(frames[before + 1 : after], boxes, first[1])
+                gaps.setdefault(first[1], []).append((inside, boxes))
+        for long_side, alike in gaps.items():
+            for i, found_there in self._near(frames, alike, long_side).items():
+                found[i] = found_there, long_side
         rest = [i for i, faces in enumerate(found) if faces is None]
-        for i, faces in zip(rest, self._searched(frames[rest]), strict=True):
+        for i, faces in zip(rest, self._searched([frames[i] for i in rest]), strict=True):
             found[i] = faces
         return self._refined(frames, [faces[0] for faces in found if faces is not None])
 
-    def _searched(self, frames: NDArray[np.uint8]) -> list[Found]:
+    def _searched(self, frames: Frames) -> list[Found]:
         """Faces of the whole frames, and the size at which each was looked at last."""
-        if not len(frames):
+        if not frames:
             return []
         found = [(faces, self.long_side) for faces in self._look(frames, self.long_side)]
         missed = [i for i, (faces, _) in enumerate(found) if not faces]
-        if missed and max(frames.shape[1:3]) > self.long_side:
-            for i, faces in zip(missed, self._look(frames[missed], SECOND_LOOK), strict=True):
+        if missed and max(frames[0].shape[:2]) > self.long_side:
+            for i, faces in zip(missed, self._look([frames[i] for i in missed], SECOND_LOOK), strict=True):
                 found[i] = faces, SECOND_LOOK
         return found
 
-    def _look(self, frames: NDArray[np.uint8], long_side: int) -> list[list[Detection]]:
-        result = []
-        for start in range(0, len(frames), BATCH):
-            canvas, ratio = _canvas(frames[start : start + BATCH], long_side)
-            result += self._found(canvas, self._least(long_side), ratio)
+    def _look(self, frames: Frames, long_side: int) -> list[list[Detection]]:
+        letterbox = Letterbox.of(frames[0], long_side)
+        step, result = self._batch(*letterbox.canvas), []
+        for start in range(0, len(frames), step):
+            canvas = np.stack(each(letterbox.whole, frames[start : start + step]))
+            result += self._found(canvas, self._least(long_side), letterbox.ratio)
         return result
 
-    def _near(self, frames: NDArray[np.uint8], boxes: list[NDArray[np.float64]], long_side: int) -> list[Found | None]:
-        """Faces in and around boxes; None for a frame that does not show one in each."""
-        canvas, ratio = _canvas(frames, long_side)
-        windows = nearby.windows([box / np.tile(ratio, 2) for box in boxes], *canvas.shape[2:0:-1])
-        looked_at = sum((right - left) * (bottom - top) for left, top, right, bottom in windows)
-        if looked_at > MOST_AREA * canvas.shape[1] * canvas.shape[2]:
-            return [None] * len(frames)
-        found: list[list[Detection]] = [[] for _ in frames]
-        for left, top, right, bottom in windows:
-            parts = self._found(canvas[:, top:bottom, left:right], self._least(long_side), ratio, (left, top))
-            for faces, more in zip(found, parts, strict=True):
-                faces += more
-        ordered = [sorted(faces, key=lambda face: -face.score) for faces in found]
-        return [(faces, long_side) if len(faces) == len(boxes) else None for faces in ordered]
+    def _near(self, frames: NDArray[np.uint8], gaps: list[Gap], long_side: int) -> dict[int, list[Detection]]:
+        """Faces in and around the boxes of gaps, by frame; without the frames that do not show one in each."""
+        letterbox = Letterbox.of(frames[0], long_side)
+        plan: dict[int, list[Window]] = {}
+        wanted: dict[int, int] = {}
+        for rows, boxes in gaps:
+            windows = nearby.windows([box / np.tile(letterbox.ratio, 2) for box in boxes], *letterbox.canvas)
+            if nearby.area(windows) <= MOST_AREA * np.prod(letterbox.canvas):
+                plan |= dict.fromkeys(rows, windows)
+                wanted |= dict.fromkeys(rows, len(boxes))
+        if self._device.type != "cpu":
+            plan = _in_one_call(plan, *letterbox.canvas)
+        parts = each(letterbox.parts, [frames[i] for i in plan], plan.values())
+        alike: dict[tuple[int, ...], list[View]] = {}
+        for (i, windows), pictures in zip(plan.items(), parts, strict=True):
+            for window, picture in zip(windows, pictures, strict=True):
+                alike.setdefault(picture.shape, []).append((i, window[:2], picture))
+        found: dict[int, list[Detection]] = {i: [] for i in plan}
+        for (height, width, _), views in alike.items():
+            step = self._batch(width, height)
+            for some in (views[start : start + step] for start in range(0, len(views), step)):
+                canvas, corners = np.stack([view[2] for view in some]), np.array([view[1] for view in some], np.float32)
+                faces = self._found(canvas, self._least(long_side), letterbox.ratio, corners)
+                for (i, *_), more in zip(some, faces, strict=True):
+                    found[i] += more
+        ordered = {i: sorted(faces, key=lambda face: -face.score) for i, faces in found.items()}
+        return {i: faces for i, faces in ordered.items() if len(faces) == wanted[i]}
 
     def _least(self, long_side: int) -> float:
         """Score from which a face counts."""
         return self.threshold + STRICTER * (1 - self.threshold) * (long_side != self.long_side)
 
+    def _batch(self, width: int, height: int) -> int:
+        """Pictures of a size that go through the network at a time."""
+        return max(1, PIXELS.get(self._device.type, PIXELS["cpu"]) // (width * height))
+
     def _found(
-        self, canvas: NDArray[np.uint8], threshold: float, ratio: NDArray[np.float32], origin: tuple[int, int] = (0, 0)
+        self,
+        canvas: NDArray[np.uint8],
+        threshold: float,
+        ratio: NDArray[np.float32],
+        corners: NDArray[np.float32] | None = None,
     ) -> list[list[Detection]]:
-        """Faces of reduced frames uint8 [n, h, w, 3], sides divisible by 32, in pixels of the frames they come from."""
-        pictures = moved(torch.from_numpy(np.ascontiguousarray(canvas)), self._device).permute(0, 3, 1, 2)
-        maps = self.network(pictures.float() / 255)
-        corner = np.array(origin, np.float32)
-        result = []
-        for scores, boxes, points in decode([level.cpu() for level in maps], threshold):
-            result.append(
-                [
-                    Detection(
-                        (boxes[i].numpy() + np.tile(corner, 2)) * np.tile(ratio, 2),
-                        float(scores[i]),
-                        (points[i].numpy() + corner) * ratio,
-                    )
-                    for i in suppress(boxes)
-                ]
-            )
-        return result
+        """Faces of reduced frames, in pixels of the frames they come from.
+
+        Args:
+            canvas: uint8 [n, h, w, 3], sides divisible by 32.
+            threshold: least score.
+            ratio: frame pixels per pixel of the canvas (x, y).
+            corners: [n, 2] where in the reduced frames these pictures begin; None = they are whole.
+        """
+        pictures = moved(torch.from_numpy(canvas), self._device).permute(0, 3, 1, 2)
+        values = joined(self.network(pictures.float() / 255)).cpu().numpy()
+        picture, scores, boxes, points = decode(values, canvas.shape[2], canvas.shape[1], threshold)
+        edges = np.searchsorted(picture, range(len(canvas) + 1)).tolist()
+        kept = [[start + i for i in suppress(boxes[start:stop])] for start, stop in pairwise(edges)]
+        if corners is not None:
+            boxes, points = boxes + np.tile(corners, 2)[picture], points + corners[picture, None]
+        boxes, points = boxes * np.tile(ratio, 2), points * ratio
+        return [[Detection(boxes[i], float(scores[i]), points[i]) for i in faces] for faces in kept]
 
     @property
     def _device(self) -> torch.device:
@@ -155,38 +192,26 @@ class BuiltinDetector:
         if not rows:
             return found
         landmarks = np.stack([face.landmarks for faces in found for face in faces]).astype(np.float64)
+        step = REFINED.get(self._device.type, REFINED["cpu"])
         for _ in range(REFINEMENTS):
             matrices = crop_matrices(landmarks + 0.5)
-            unit = np.concatenate(
-                [
-                    self._corrected(frames, rows[start : start + REFINED], matrices[start : start + REFINED])
-                    for start in range(0, len(rows), REFINED)
-                ]
-            )
+            crops = each(lambda i, matrix: warp_crops(frames[i, None], matrix[None], REFINER_SIDE)[0], rows, matrices)
+            parts = [self._corrected(np.stack(crops[i : i + step])) for i in range(0, len(crops), step)]
             back = invert(matrices)
-            landmarks = unit @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2] - 0.5
+            landmarks = np.concatenate(parts) @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2] - 0.5
         better = iter(landmarks.astype(np.float32))
         return [[Detection(face.box, face.score, next(better)) for face in faces] for faces in found]
 
-    def _corrected(
-        self, frames: NDArray[np.uint8], rows: list[int], matrices: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Landmarks in unit coordinates, seen on crops of frames `rows`: float64 [n, 5, 2]."""
-        each = zip(rows, matrices, strict=True)
-        crops = np.concatenate([warp_crops(frames[i, None], matrix[None], REFINER_SIDE) for i, matrix in each])
+    def _corrected(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Landmarks in unit coordinates, seen on crops uint8 [n, S, S, 3]: float64 [n, 5, 2]."""
         pictures = moved(torch.from_numpy(crops), self._device).permute(0, 3, 1, 2)
         return self.network.refiner(pictures.float() / 255).cpu().double().numpy()
 
 
-def _canvas(frames: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Reduced frames with a grey border up to sides divisible by 32, and frame pixels per pixel of them (x, y)."""
-    import cv2
-
-    height, width = frames.shape[1:3]
-    scale = min(1.0, long_side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    padded = [-(-side // nearby.GRID) * nearby.GRID for side in size]
-    canvas = np.full((len(frames), padded[1], padded[0], 3), 127, np.uint8)
-    for row, frame in zip(canvas, frames, strict=True):
-        row[: size[1], : size[0]] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return canvas, np.array([width / size[0], height / size[1]], np.float32)
+def _in_one_call(plan: dict[int, list[Window]], width: int, height: int) -> dict[int, list[Window]]:
+    """The windows, those that are the only one of their frame grown to one size if that costs little."""
+    single = [i for i, windows in plan.items() if len(windows) == 1]
+    alone = [plan[i][0] for i in single]
+    if single and nearby.area(grown := nearby.of_one_size(alone, width, height)) <= GROWN * nearby.area(alone):
+        return plan | {i: [window] for i, window in zip(single, grown, strict=True)}
+    return plan

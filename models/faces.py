@@ -46,7 +46,8 @@ class Detection:
 class Detector(Protocol):
     """Finds faces and their five landmarks.
 
-    One that is cheaper on consecutive frames has a method `detect_video` beside, with the same arguments.
+    One that is cheaper on consecutive frames has a method `detect_video` beside, which is also given a list of their
+    `shots.thumbnail`s.
     """
 
     name: str

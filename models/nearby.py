@@ -7,17 +7,18 @@ after a cut, for a face that comes, goes or gets lost, the whole frame is search
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .faces import Detection
-from .shots import LIKELY, THUMBNAIL, change
+from .letterbox import GRID, Window
+from .shots import LIKELY, change
 
 Boxes = list[NDArray[np.float64]]
-Window = tuple[int, int, int, int]  # left, top, right, bottom
 
 EVERY = 8  # frames from one whole search to the next
-GRID = 32  # px: the detector's coarsest cells
 AROUND = 0.6  # of a face's larger side, looked at beyond its box on each side
 MOVED = 1.0  # face sizes between two whole searches up to which it may be the same face
 
@@ -27,17 +28,8 @@ def key_frames(count: int) -> list[int]:
     return sorted({*range(0, count, EVERY), count - 1}) if count else []
 
 
-def thumbnails(frames: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Small pictures of mean 0, as `shots.change` takes them."""
-    import cv2
-
-    step = max(1, frames.shape[1] // 180)  # every so many rows and columns are enough to see a cut
-    small = [np.float32(cv2.resize(f[::step, ::step], THUMBNAIL, interpolation=cv2.INTER_AREA)) / 255 for f in frames]
-    return [picture - picture.mean((0, 1)) for picture in small]
-
-
-def same_shot(small: list[NDArray[np.float32]]) -> bool:
-    """Whether nothing between these thumbnails looks like a cut."""
+def same_shot(small: Sequence[NDArray[np.float32]]) -> bool:
+    """Whether nothing between these `shots.thumbnail`s looks like a cut."""
     return all(change(a, b) <= LIKELY for a, b in zip(small[:-1], small[1:], strict=True))
 
 
@@ -73,6 +65,19 @@ def windows(boxes: Boxes, width: int, height: int) -> list[Window]:
             one = (*map(min, together.T[:2].tolist()), *map(max, together.T[2:].tolist()))  # type: ignore[assignment]
         found.append(one)
     return found
+
+
+def of_one_size(windows: list[Window], width: int, height: int) -> list[Window]:
+    """Windows of different frames grown to the largest width and height among them, inside the picture."""
+    wide = max(right - left for left, _, right, _ in windows)
+    high = max(bottom - top for _, top, _, bottom in windows)
+    corners = [(min(left, width - wide), min(top, height - high)) for left, top, _, _ in windows]
+    return [(left, top, left + wide, top + high) for left, top in corners]
+
+
+def area(windows: list[Window]) -> int:
+    """Pixels of all windows together."""
+    return sum((right - left) * (bottom - top) for left, top, right, bottom in windows)
 
 
 def _overlap(a: Window, b: Window) -> bool:

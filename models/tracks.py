@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from .face_track import FaceTrack
 from .faces import Detection, Detector
 from .geometry import crop_matrices, smooth_matrices
-from .shots import ShotFinder
+from .parallel import each
+from .shots import ShotFinder, thumbnail
 from .tracklets import PATIENCE, Sighting, Tracklet, join, link, without_false_alarms
 
 Embed = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.floating]]
@@ -63,7 +64,8 @@ class FaceTracker:
         self, detector: Detector, fps: Fraction, embed: Embed | None = None, bridge: int = BRIDGE, match: float = MATCH
     ) -> None:
         self.detector, self.fps, self.embed, self.bridge, self.match = detector, Fraction(fps), embed, bridge, match
-        self.detect = getattr(detector, "detect_video", detector.detect)  # cheaper where a detector knows it
+        # Cheaper where a detector knows it.
+        self.detect = getattr(detector, "detect_video", lambda frames, small: detector.detect(frames))
         self._frames: list[list[Sighting]] = []
         self._shots = ShotFinder()
         self._size: tuple[int, int] | None = None
@@ -91,16 +93,17 @@ class FaceTracker:
             )
         self._size = size
         first = len(self)
-        found = [[face for face in faces if _usable(face)] for faces in self.detect(frames)]
-        for frame in frames:
-            self._shots.add(frame)
+        small = each(thumbnail, frames)
+        found = [[face for face in faces if _usable(face)] for faces in self.detect(frames, small)]
+        for picture in small:
+            self._shots.add_thumbnail(picture)
         vectors = self._embedded(frames, found, first)
+        looks = each(lambda frame, faces: [_look(frame, face) for face in faces], frames, found)
         for i, faces in enumerate(found):
             self._frames.append(
                 [
                     Sighting(first + i, np.float64(face.box), face.score, face.landmarks, look, vectors.get((i, j)))
-                    for j, face in enumerate(faces)
-                    for look in [_look(frames[i], face)]
+                    for j, (face, look) in enumerate(zip(faces, looks[i], strict=True))
                 ]
             )
 

@@ -6,7 +6,9 @@ distances to the four sides of the box and offsets to five landmarks; the refine
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .blocks import ConvBlock
@@ -87,52 +89,66 @@ class FaceDetector(nn.Module):
         return [self.head(smooth(y)).float() for smooth, y in zip(self.smooth, reversed(merged), strict=True)]
 
 
-def decode(maps: list[Tensor], threshold: float, most: int = 200) -> list[tuple[Tensor, Tensor, Tensor]]:
+def joined(maps: list[Tensor]) -> Tensor:
+    """The levels of `FaceDetector.forward` one after another, row by row: [B, 15, cells]; one transfer for all."""
+    return torch.cat([level.flatten(2) for level in maps], 2)
+
+
+def decode(
+    values: NDArray[np.float32], width: int, height: int, threshold: float, most: int = 200
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Candidates above a score, before suppression of doubles.
 
     Args:
-        maps: output of `FaceDetector.forward`.
+        values: [B, 15, cells], see `joined`.
+        width: of the pictures, a multiple of 32.
+        height: of the pictures, a multiple of 32.
         threshold: least score, 0..1.
         most: most candidates of a picture.
 
     Returns:
-        Per picture scores [K] (falling), boxes [K, 4] x1 y1 x2 y2, landmarks [K, 5, 2], in input pixels.
+        Picture of each candidate [K], scores [K], boxes [K, 4] x1 y1 x2 y2, landmarks [K, 5, 2] in input pixels;
+        picture by picture, in each by falling score.
     """
-    scores, boxes, landmarks = [], [], []
-    for stride, level in zip(STRIDES, maps, strict=True):
-        rows, columns = level.shape[-2:]
-        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        centre = ((torch.stack([x, y], -1).reshape(1, -1, 2) + 0.5) * stride).to(level.device)
-        flat = level.flatten(2).transpose(1, 2)
-        sides = nn.functional.softplus(flat[..., 1:5]) * UNIT * stride
-        scores.append(flat[..., 0].sigmoid())
-        boxes.append(torch.cat([centre - sides[..., :2], centre + sides[..., 2:]], -1))
-        landmarks.append(centre[:, :, None] + flat[..., 5:].unflatten(-1, (5, 2)) * UNIT * stride)
-    score, box, points = (torch.cat(parts, 1) for parts in (scores, boxes, landmarks))
-    result = []
-    for picture in range(len(score)):
-        order = score[picture].argsort(descending=True)[:most]
-        order = order[score[picture, order] >= threshold]
-        result.append((score[picture, order], box[picture, order], points[picture, order]))
-    return result
+    scores = np.tanh(values[:, 0] / 2) / 2 + np.float32(0.5)  # the logistic function, without overflow
+    picture, cell = np.nonzero(scores >= threshold)
+    order = np.lexsort((-scores[picture, cell], picture))
+    picture, cell = picture[order], cell[order]
+    rank = np.arange(len(picture)) - np.searchsorted(picture, picture)
+    picture, cell = picture[rank < most], cell[rank < most]
+    centres, strides = _cells(width, height)
+    centre, unit = centres[cell], UNIT * strides[cell, None]
+    found = values[picture, :, cell]
+    sides = np.logaddexp(np.float32(0), found[:, 1:5]) * unit  # softplus
+    boxes = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], 1)
+    landmarks = centre[:, None] + found[:, 5:].reshape(-1, 5, 2) * unit[:, None]
+    return picture, scores[picture, cell], boxes, landmarks
 
 
-def suppress(boxes: Tensor, overlap: float = 0.4) -> list[int]:
+def _cells(width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Centres [cells, 2] and strides [cells], in the order of `joined`."""
+    centres, strides = [], []
+    for stride in STRIDES:
+        y, x = np.mgrid[: height // stride, : width // stride]
+        centres.append((np.stack([x, y], -1).reshape(-1, 2).astype(np.float32) + np.float32(0.5)) * np.float32(stride))
+        strides.append(np.full(len(centres[-1]), stride, np.float32))
+    return np.concatenate(centres), np.concatenate(strides)
+
+
+def suppress(boxes: NDArray[np.floating], overlap: float = 0.4) -> list[int]:
     """Greedy non-maximum suppression of score-sorted boxes [K, 4]; indices to keep.
 
     A face also falls when most of it lies inside a better one: the strides see the same face at two sizes.
     """
-    area = (boxes[:, 2:] - boxes[:, :2]).clamp_min(0).prod(1)
-    corner = (
-        torch.maximum(boxes[:, None, :2], boxes[None, :, :2]),
-        torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:]),
-    )
-    shared = (corner[1] - corner[0]).clamp_min(0).prod(2)
-    iou = shared / (area[:, None] + area[None] - shared).clamp_min(1e-6)
-    inside = shared / torch.minimum(area[:, None], area[None]).clamp_min(1e-6)
-    double = ((iou > overlap) | (inside > 0.75)).tolist()
-    kept: list[int] = []
-    for i in range(len(boxes)):
-        if not any(double[i][j] for j in kept):
-            kept.append(i)
+    boxes = np.asarray(boxes)
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
+    left, kept = np.arange(len(boxes)), []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        corner = np.maximum(boxes[best, :2], boxes[left, :2]), np.minimum(boxes[best, 2:], boxes[left, 2:])
+        shared = np.maximum(corner[1] - corner[0], 0).prod(1)
+        iou = shared / np.maximum(area[best] + area[left] - shared, 1e-6)
+        inside = shared / np.maximum(np.minimum(area[best], area[left]), 1e-6)
+        left = left[(iou <= overlap) & (inside <= 0.75)]
     return kept
