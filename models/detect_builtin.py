@@ -25,9 +25,9 @@ WEIGHTS = "detector.safetensors"
 LONG_SIDE = 320  # px a frame is reduced to at first
 SECOND_LOOK = 800  # px for frames in which nothing was found
 STRICTER = 0.25  # share of the way to 1 by which the second look's threshold rises: it sees six times the places
-PIXELS = {"cpu": 8 * 320 * 192, "cuda": 64 * 320 * 192}  # looked at in one call; other devices as the CPU
+BATCH = 8  # pictures in one call, and more where these are fewer pixels:
+PIXELS = {"cpu": 8 * 320 * 192, "cuda": 64 * 320 * 192}
 REFINED = {"cpu": 32, "cuda": 512}  # faces whose landmarks are corrected in one call
-GROWN = 2.0  # times their area that windows may take to go through a GPU in one call; a CPU would compute all of it
 MOST_AREA = 0.6  # of the frame that windows may cover and still be cheaper than the whole
 REFINEMENTS = 2  # the second pass starts from better landmarks, so its crop is better too
 
@@ -123,7 +123,11 @@ class BuiltinDetector:
         return result
 
     def _near(self, frames: NDArray[np.uint8], gaps: list[Gap], long_side: int) -> dict[int, list[Detection]]:
-        """Faces in and around the boxes of gaps, by frame; without the frames that do not show one in each."""
+        """Faces in and around the boxes of gaps, by frame; without the frames that do not show one in each.
+
+        Windows of one size go through the network together. Growing others to that size would save calls and move boxes
+        by a pixel: what the border of a window cuts off counts.
+        """
         letterbox = Letterbox.of(frames[0], long_side)
         plan: dict[int, list[Window]] = {}
         wanted: dict[int, int] = {}
@@ -132,8 +136,6 @@ class BuiltinDetector:
             if nearby.area(windows) <= MOST_AREA * np.prod(letterbox.canvas):
                 plan |= dict.fromkeys(rows, windows)
                 wanted |= dict.fromkeys(rows, len(boxes))
-        if self._device.type != "cpu":
-            plan = _in_one_call(plan, *letterbox.canvas)
         parts = each(letterbox.parts, [frames[i] for i in plan], plan.values())
         alike: dict[tuple[int, ...], list[View]] = {}
         for (i, windows), pictures in zip(plan.items(), parts, strict=True):
@@ -156,7 +158,7 @@ class BuiltinDetector:
 
     def _batch(self, width: int, height: int) -> int:
         """Pictures of a size that go through the network at a time."""
-        return max(1, PIXELS.get(self._device.type, PIXELS["cpu"]) // (width * height))
+        return max(BATCH, PIXELS[self._kind] // (width * height))
 
     def _found(
         self,
@@ -187,12 +189,17 @@ class BuiltinDetector:
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    @property
+    def _kind(self) -> str:
+        """Of device, for the numbers above: calls cost most on a GPU, pixels elsewhere."""
+        return "cuda" if self._device.type == "cuda" else "cpu"
+
     def _refined(self, frames: NDArray[np.uint8], found: list[list[Detection]]) -> list[list[Detection]]:
         rows = [i for i, faces in enumerate(found) for _ in faces]
         if not rows:
             return found
         landmarks = np.stack([face.landmarks for faces in found for face in faces]).astype(np.float64)
-        step = REFINED.get(self._device.type, REFINED["cpu"])
+        step = REFINED[self._kind]
         for _ in range(REFINEMENTS):
             matrices = crop_matrices(landmarks + 0.5)
             crops = each(lambda i, matrix: warp_crops(frames[i, None], matrix[None], REFINER_SIDE)[0], rows, matrices)
@@ -206,12 +213,3 @@ class BuiltinDetector:
         """Landmarks in unit coordinates, seen on crops uint8 [n, S, S, 3]: float64 [n, 5, 2]."""
         pictures = moved(torch.from_numpy(crops), self._device).permute(0, 3, 1, 2)
         return self.network.refiner(pictures.float() / 255).cpu().double().numpy()
-
-
-def _in_one_call(plan: dict[int, list[Window]], width: int, height: int) -> dict[int, list[Window]]:
-    """The windows, those that are the only one of their frame grown to one size if that costs little."""
-    single = [i for i, windows in plan.items() if len(windows) == 1]
-    alone = [plan[i][0] for i in single]
-    if single and nearby.area(grown := nearby.of_one_size(alone, width, height)) <= GROWN * nearby.area(alone):
-        return plan | {i: [window] for i, window in zip(single, grown, strict=True)}
-    return plan

@@ -30,7 +30,8 @@ def key_frames(count: int) -> list[int]:
 
 def same_shot(small: Sequence[NDArray[np.float32]]) -> bool:
     """Whether nothing between these `shots.thumbnail`s looks like a cut."""
-    return all(change(a, b) <= LIKELY for a, b in zip(small[:-1], small[1:], strict=True))
+    pictures = np.stack(small)
+    return bool((change(pictures[:-1], pictures[1:]) <= LIKELY).all())
 
 
 def joint_boxes(before: list[Detection], after: list[Detection]) -> Boxes | None:
@@ -65,14 +66,6 @@ def windows(boxes: Boxes, width: int, height: int) -> list[Window]:
             one = (*map(min, together.T[:2].tolist()), *map(max, together.T[2:].tolist()))  # type: ignore[assignment]
         found.append(one)
     return found
-
-
-def of_one_size(windows: list[Window], width: int, height: int) -> list[Window]:
-    """Windows of different frames grown to the largest width and height among them, inside the picture."""
-    wide = max(right - left for left, _, right, _ in windows)
-    high = max(bottom - top for _, top, _, bottom in windows)
-    corners = [(min(left, width - wide), min(top, height - high)) for left, top, _, _ in windows]
-    return [(left, top, left + wide, top + high) for left, top in corners]
 
 
 def area(windows: list[Window]) -> int:

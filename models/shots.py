@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,14 +42,14 @@ class ShotFinder:
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         """Take the next frame, uint8 [H, W, 3] RGB."""
-        self.add_thumbnail(thumbnail(frame))
+        self.add_thumbnails([thumbnail(frame)])
 
-    def add_thumbnail(self, small: NDArray[np.floating]) -> None:
-        """Take the next frame, as `thumbnail` gives it."""
-        before = self._thumbnails[::-1]
-        one, two = (change(before[i], small) if len(before) > i else 0.0 for i in (0, 1))
-        self._changes.append((one, two))
-        self._thumbnails = [*self._thumbnails[-1:], small]
+    def add_thumbnails(self, small: Sequence[NDArray[np.floating]]) -> None:
+        """Take the next frames, as `thumbnail` gives them."""
+        known = np.stack([*self._thumbnails, *small])
+        one, two = ([0.0] * back + change(known[:-back], known[back:]).tolist() for back in (1, 2))
+        self._changes += list(zip(one, two, strict=False))[len(self._thumbnails) :]
+        self._thumbnails = [*self._thumbnails, *small][-2:]
 
     def cuts(self) -> tuple[int, ...]:
         """First frames of all shots but the first, ascending."""
@@ -59,9 +61,11 @@ class ShotFinder:
         )
 
 
-def change(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Change between two thumbnails of mean 0: 0 = equal, about 1 = unrelated, 2 = inverted."""
-    return float(((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum() + 2 * a.size * FLOOR**2))
+def change(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Change between thumbnails [..., 18, 32, 3] of mean 0: [...], 0 = equal, about 1 = unrelated, 2 = inverted."""
+    picture = (-3, -2, -1)
+    flat = 2 * np.prod(a.shape[-3:]) * FLOOR**2
+    return ((a - b) ** 2).sum(picture) / ((a**2).sum(picture) + (b**2).sum(picture) + flat)
 
 
 def _stands_out(one: NDArray[np.float64], i: int) -> bool:

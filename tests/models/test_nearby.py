@@ -7,6 +7,7 @@ import pytest
 
 from models import nearby
 from models.faces import Detection, load_detector
+from models.shots import thumbnail
 from models.video import VideoFile
 
 SURE = 0.7  # scores between the threshold, 0.6, and this come and go from frame to frame: lamps, hands, ears
@@ -72,6 +73,25 @@ def test_most_frames_are_looked_at_in_windows_only(astronaut, monkeypatch):
     whole = sum(n for n, h, w in areas if h * w == 192 * 320)
     assert whole == 3
     assert sum(n for n, h, w in areas) == 17
+
+
+def test_gaps_with_windows_of_one_size_share_a_call(astronaut, monkeypatch):
+    detector, calls = load_detector(), []
+    real = detector._found
+    monkeypatch.setattr(
+        detector, "_found", lambda canvas, *rest: (calls.append(canvas.shape[:3]), real(canvas, *rest))[1]
+    )
+    small = np.full((33, 720, 1280, 3), 127, np.uint8)
+    small[:, 100:356, 300:556] = astronaut[::2, ::2]
+    detector.detect_video(small)
+    assert [n for n, *_ in calls] == [5, 28]
+
+
+def test_given_thumbnails_are_used(astronaut):
+    detector, frames = load_detector(), moving(astronaut, 9)
+    small = [thumbnail(frame) for frame in frames]
+    for a, b in zip(detector.detect_video(frames, small), detector.detect_video(frames), strict=True):
+        np.testing.assert_array_equal([f.landmarks for f in a], [f.landmarks for f in b])
 
 
 def test_cuts_comers_and_losses_are_searched_as_a_whole(astronaut):

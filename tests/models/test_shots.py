@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.shots import ShotFinder, change
+from models.shots import THUMBNAIL, ShotFinder, change, thumbnail
 
 
 def picture(seed: int, height: int = 90, width: int = 160) -> np.ndarray:
@@ -74,6 +74,29 @@ def test_exposure_fades_and_flashes_are_no_cuts():
     assert cuts(flash) == ()
     flash[9] = picture(7)
     assert cuts(flash) == ()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7])
+def test_thumbnails_in_chunks_are_frames_one_by_one(chunk):
+    frames = noisy(picture(1), 5) + noisy(picture(2), 1) + noisy(picture(1), 5) + noisy(picture(3), 9)
+    finder = ShotFinder()
+    for start in range(0, len(frames), chunk):
+        finder.add_thumbnails([thumbnail(frame) for frame in frames[start : start + chunk]])
+    assert finder.cuts() == cuts(frames) == (11,)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (180, 320), (719, 1281), (2000, 3)])
+def test_thumbnails_of_any_size(height, width):
+    small = thumbnail(np.full((height, width, 3), 90, np.uint8))
+    assert small.shape == (*THUMBNAIL[::-1], 3)
+    assert abs(small).max() < 1e-5
+
+
+def test_thumbnails_of_large_frames_are_those_of_small_ones():
+    import cv2
+
+    small, large = picture(1, 90, 160), cv2.resize(picture(1, 90, 160), (1280, 720), interpolation=cv2.INTER_CUBIC)
+    assert change(thumbnail(small), thumbnail(large)) < 1e-3
 
 
 def test_change_has_a_scale():
