@@ -28,6 +28,7 @@ STRICTER = 0.25  # share of the way to 1 by which the second look's threshold ri
 BATCH = 8  # pictures in one call, and more where these are fewer pixels:
 PIXELS = {"cpu": 8 * 320 * 192, "cuda": 64 * 320 * 192}
 REFINED = {"cpu": 32, "cuda": 512}  # faces whose landmarks are corrected in one call
+MULTIPLE = {"cpu": 1, "cuda": 8}  # of pictures that a call gets, blank ones if need be: cuDNN plans each number anew
 MOST_AREA = 0.6  # of the frame that windows may cover and still be cheaper than the whole
 REFINEMENTS = 2  # the second pass starts from better landmarks, so its crop is better too
 
@@ -175,8 +176,7 @@ class BuiltinDetector:
             ratio: frame pixels per pixel of the canvas (x, y).
             corners: [n, 2] where in the reduced frames these pictures begin; None = they are whole.
         """
-        pictures = moved(torch.from_numpy(canvas), self._device).permute(0, 3, 1, 2)
-        values = joined(self.network(pictures.float() / 255)).cpu().numpy()
+        values = joined(self.network(self._sent(canvas)))[: len(canvas)].cpu().numpy()
         picture, scores, boxes, points = decode(values, canvas.shape[2], canvas.shape[1], threshold)
         edges = np.searchsorted(picture, range(len(canvas) + 1)).tolist()
         kept = [[start + i for i in suppress(boxes[start:stop])] for start, stop in pairwise(edges)]
@@ -184,6 +184,13 @@ class BuiltinDetector:
             boxes, points = boxes + np.tile(corners, 2)[picture], points + corners[picture, None]
         boxes, points = boxes * np.tile(ratio, 2), points * ratio
         return [[Detection(boxes[i], float(scores[i]), points[i]) for i in faces] for faces in kept]
+
+    def _sent(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
+        """Pictures uint8 [n, h, w, 3], and blank ones, on the device: float32 [m, 3, h, w] in [0, 1]."""
+        there = moved(torch.from_numpy(pictures), self._device)
+        if blank := -len(there) % MULTIPLE[self._kind]:
+            there = torch.cat([there, there.new_zeros(blank, *there.shape[1:])])
+        return there.permute(0, 3, 1, 2).float().div_(255)
 
     @property
     def _device(self) -> torch.device:
@@ -211,5 +218,4 @@ class BuiltinDetector:
 
     def _corrected(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Landmarks in unit coordinates, seen on crops uint8 [n, S, S, 3]: float64 [n, 5, 2]."""
-        pictures = moved(torch.from_numpy(crops), self._device).permute(0, 3, 1, 2)
-        return self.network.refiner(pictures.float() / 255).cpu().double().numpy()
+        return self.network.refiner(self._sent(crops))[: len(crops)].cpu().double().numpy()

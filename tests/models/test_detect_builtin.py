@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import skimage.data
 
+from models import detect_builtin
 from models.checkpoints import bundled_path
 from models.detect_builtin import BuiltinDetector
 from models.networks.facedetector import suppress
@@ -43,6 +44,15 @@ def test_a_batch_finds_what_single_frames_find(detector, astronaut):
     for a, b in zip(together, alone, strict=True):
         assert len(a) == len(b)
         assert all(np.allclose(x.landmarks, y.landmarks, atol=0.05) for x, y in zip(a, b, strict=True))
+
+
+def test_blank_pictures_that_fill_a_call_change_nothing(detector, astronaut, monkeypatch):
+    frames = np.stack([astronaut, astronaut[:, ::-1], astronaut])
+    before = detector.detect(frames)
+    monkeypatch.setitem(detect_builtin.MULTIPLE, "cpu", 8)
+    for a, b in zip(before, detector.detect(frames), strict=True):
+        np.testing.assert_allclose([f.box for f in a], [f.box for f in b], atol=0.01)
+        np.testing.assert_allclose([f.landmarks for f in a], [f.landmarks for f in b], atol=0.01)
 
 
 def test_no_frames_and_odd_sizes(detector, astronaut):
