@@ -111,8 +111,10 @@ class CodedPictures(Pictures):
         parts = [plane.reshape(len(rows), -1, plane.shape[1]) for plane in _planes(tall)]
 
         def laid(i: int) -> Any:
-            changed = (windows[i] != made[i]).any(-1)
-            blocks = changed.reshape(height // 2, 2, width // 2, 2).any((1, 3))
+            red, green, blue = (windows[i] ^ made[i]).transpose(2, 0, 1)
+            changed = (red | green | blue) > 0
+            pairs = changed[::2] | changed[1::2]
+            blocks = pairs[:, ::2] | pairs[:, 1::2]
             frame = _copied(self.frames[rows[i]])
             for number, plane in enumerate(_planes(frame)):
                 guard = GUARD >> (number > 0)
