@@ -50,8 +50,15 @@ class FrameSource(Protocol):
         """Size, rate, length."""
         ...
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB.
+
+        Args:
+            start: number of the first.
+            stop: number after the last.
+            out: uint8 [n or more, H, W, 3] that they may be put into; None = a new array, whose pages the system has to
+                find and clear first: three times the time of the copy.
+        """
         ...
 
     @property
@@ -103,8 +110,8 @@ class FrameArray:
         rate = coder_rate(fps)
         self.info = VideoInfo(width, height, rate, count, count / rate)
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """See `FrameSource.read`; `out` is not needed."""
         check_range(start, stop, self.info.frames)
         return to_rgb_uint8(self._frames[start:stop])
 
@@ -145,8 +152,8 @@ class StillImage:
         one = self._one.info
         self.info = VideoInfo(one.width, one.height, one.fps, frames, frames / one.fps)
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB, all alike."""
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """See `FrameSource.read`; all alike, `out` is not needed."""
         check_range(start, stop, self.info.frames)
         return np.repeat(self._one.read(0, 1), stop - start, 0)
 

@@ -36,8 +36,9 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 48 << 20}  # of frames; three chunks are on their way at a time
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; three chunks are on their way at a time
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
+TRIMMED = 16  # chunks after which memory is given back
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,8 @@ def swap_frames(
     if not len(there):
         return frames
     with watch("warp"):
-        crops = np.concatenate(
-            [geometry.warp_crops(frames[i : i + 1], track.matrices[i : i + 1], generator.px) for i in there]
-        )
+        everywhere = len(there) == len(frames)  # then nothing is copied
+        crops = geometry.warp_crops(frames if everywhere else frames[there], track.matrices[there], generator.px)
         shown = None if references is None else references.choose(crops, there)
     with watch("net"):
         heard = windows[torch.from_numpy(there)]
@@ -285,15 +285,19 @@ def _deliver(writer: VideoWriter, whole: Pictures, faces: FaceWindows | None, ma
 
 
 def _trimmed(chunks: Iterator[T]) -> Iterator[T]:
-    """Chunks of frames; before each, what the ones before it took is given back to the system."""
-    for chunk in chunks:
-        trim()
+    """Chunks of frames; before some of them, what the ones before took is given back to the system.
+
+    Not before each: what is given back is asked for again, a tenth of the time of a fast job.
+    """
+    for number, chunk in enumerate(chunks):
+        if number % TRIMMED == 0:
+            trim()
         yield chunk
 
 
-def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
-    if count < source.info.frames:
-        for start in range(0, count, chunk):
-            yield source.read(start, min(start + chunk, count))
-    else:
-        yield from source.chunks(chunk)
+def _first_frames(source: FrameSource, count: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The first `count` frames in arrays that come again: one is worked on, one is ready or being filled."""
+    shape = (min(size, count), source.info.height, source.info.width, 3)
+    arrays = [np.empty(shape, np.uint8) for _ in range(3)]
+    for start in range(0, count, size):
+        yield source.read(start, min(start + size, count), arrays[start // size % 3])

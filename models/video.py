@@ -66,8 +66,13 @@ class VideoFile:
         """Let go of the file; reading opens it again."""
         self._reader.close()
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Frames start to stop - 1, decoded from the key frame before them or from where the last call ended.
+
+        Args:
+            start: number of the first.
+            stop: number after the last.
+            out: see `FrameSource.read`.
 
         Returns:
             uint8 [n, H, W, 3] RGB, upright.
@@ -76,7 +81,7 @@ class VideoFile:
             IndexError: frames that do not exist.
             ValueError: the file is damaged there.
         """
-        return self._reader.read(start, stop)
+        return self._reader.read(start, stop, out)
 
     def decoded(self, start: int, stop: int) -> list[Any]:
         """Frames start to stop - 1 as `read` gives them, but without a conversion where `colours` allows.
@@ -211,10 +216,10 @@ class _Reader:
         """One frame, uint8 [H, W, 3]."""
         return self._picture(self._go_to(number))
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         check_range(start, stop, len(self._index))
         first = self.picture(start)
-        result = np.empty((stop - start, *first.shape), np.uint8)
+        result = np.empty((stop - start, *first.shape), np.uint8) if out is None else out[: stop - start]
         result[0] = first
         for i in range(1, stop - start):
             result[i] = self._picture(self._frame())
