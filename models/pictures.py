@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .colours import CODED, MPEG_RANGE, SCALING, Colours
 from .geometry import Matrices, invert
@@ -140,7 +138,6 @@ class FaceWindows:
         area: the rectangle.
         frames: uint8 [m, h, w, 3] RGB, what it shows; read-only, since the difference to it tells what is new.
         track: m frames of that size.
-        heard: float32 [m, 1, 80, 16], mel windows.
     """
 
     rows: NDArray[np.integer]
@@ -148,17 +145,15 @@ class FaceWindows:
     area: Area
     frames: Windows
     track: FaceTrack
-    heard: Tensor
 
 
-def face_windows(whole: Pictures, track: FaceTrack, numbers: NDArray[np.integer], heard: Tensor) -> FaceWindows | None:
+def face_windows(whole: Pictures, track: FaceTrack, numbers: NDArray[np.integer]) -> FaceWindows | None:
     """Cut out what shows the face; None where no frame does.
 
     Args:
         whole: n frames.
         track: of the source.
         numbers: [n] which of the source's frames these are.
-        heard: float32 [n, 1, 80, 16], mel windows.
     """
     rows = np.flatnonzero(track.present[numbers])
     if not len(rows):
@@ -168,7 +163,7 @@ def face_windows(whole: Pictures, track: FaceTrack, numbers: NDArray[np.integer]
     frames = whole.windows(rows, area)
     frames.flags.writeable = False
     within = here.within(area[1].start, area[0].start, frames.shape[2], frames.shape[1])
-    return FaceWindows(rows, numbers[rows], area, frames, within, heard[torch.from_numpy(rows)])
+    return FaceWindows(rows, numbers[rows], area, frames, within)
 
 
 def pictures(frames: list[Any], colours: Colours | None) -> Pictures:

@@ -139,8 +139,8 @@ def talking_swap(
     driven = None
     if sound is not None:
         driven = DrivingMel(sound, options.speech_gate, options.audio_offset, alive=lambda: step(0, total))
-    heard = None if sound is None else sound.twin()
-    with VideoWriter(output, info.width, info.height, info.fps, heard, colours=source.colours) as writer:
+    twin = None if sound is None else sound.twin()
+    with VideoWriter(output, info.width, info.height, info.fps, twin, colours=source.colours) as writer:
         track = _tracked(source, needed, size, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
@@ -148,12 +148,20 @@ def talking_swap(
         decoded = watch.each("decode", _planned(source.twin(), driven, plan, size, track, generator.mel_lag))
         deliver = watch.timed("encode", lambda chunk: _deliver(writer, *chunk))
         with ahead(decoded) as chunks, behind(deliver) as write:
-            for whole, faces in _trimmed(chunks):
+            for whole, faces, heard in _trimmed(chunks):
                 made = None
                 if faces is not None:
-                    chosen = ChunkReferences(references, faces.numbers, shot_numbers(track.cuts, faces.numbers))
-                    job = (faces.frames, faces.track, faces.heard, embedding, generator, options, chosen)
-                    made = swap_frames(*job, watch=watch, alive=alive)
+                    shots = shot_numbers(track.cuts, faces.numbers)
+                    job = (
+                        faces.frames,
+                        faces.track,
+                        heard[torch.from_numpy(faces.rows)],
+                        embedding,
+                        generator,
+                        options,
+                    )
+                    chosen = ChunkReferences(references, faces.numbers, shots)
+                    made = swap_frames(*job, chosen, watch=watch, alive=alive)
                 write((whole, faces, made))
                 start += len(whole.frames)
                 step(needed + start, total)
@@ -222,7 +230,9 @@ def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[],
         cut = []
         for row in rows.tolist():
             alive()
-            cut.append(geometry.warp_crops(source.read(row, row + 1), track.matrices[[row]], px))
+            face = face_windows(pictures(source.decoded(row, row + 1), source.colours), track, np.array([row]))
+            assert face is not None  # it is there in all of these
+            cut.append(geometry.warp_crops(face.frames, face.track.matrices, px))
         return np.concatenate(cut), rows
 
     return crops
@@ -264,8 +274,8 @@ def _tracked(
 
 def _planned(
     source: FrameSource, driven: DrivingMel | None, plan: timing.LengthPlan, size: int, track: FaceTrack, lag: int
-) -> Iterator[tuple[Pictures, FaceWindows | None]]:
-    """Output frames before any change, chunk by chunk, with what shows the face."""
+) -> Iterator[tuple[Pictures, FaceWindows | None, torch.Tensor]]:
+    """Output frames before any change, chunk by chunk, with what shows the face and all mel windows."""
     for start in range(0, plan.frames, size):
         stop = min(start + size, plan.frames)
         if driven is None:
@@ -274,7 +284,7 @@ def _planned(
             heard = driven.windows(stop - start, track.fps, lag, start)
         numbers = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
         whole = pictures(timing.read_planned(source.decoded, plan, start, stop), source.colours)
-        yield whole, face_windows(whole, track, numbers, heard)
+        yield whole, face_windows(whole, track, numbers), heard
 
 
 def _deliver(writer: VideoWriter, whole: Pictures, faces: FaceWindows | None, made: NDArray[np.uint8] | None) -> None:

@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 
 from models.colours import Colours
 from models.face_track import FaceTrack
@@ -21,7 +20,6 @@ from tests.models.swapping import clip
 av = pytest.importorskip("av")
 
 AREA = (slice(20, 96), slice(34, 130))
-HEARD = torch.zeros(6, 1, 80, 16)
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +130,15 @@ def test_crops_of_a_window_are_those_of_the_frame():
         present, crop_matrices(moving), np.float32(moving), np.ones(6, np.float32), (160, 120), Fraction(25)
     )
     numbers = np.array([5, 4, 3, 2, 1, 0])
-    found = face_windows(RgbPictures([frames[i] for i in numbers]), track, numbers, HEARD)
+    found = face_windows(RgbPictures([frames[i] for i in numbers]), track, numbers)
     assert found is not None
     assert found.rows.tolist() == [0, 1, 2, 3, 5] and found.numbers.tolist() == [5, 4, 3, 2, 0]
-    assert len(found.heard) == len(found.track) == 5
+    assert len(found.frames) == len(found.track) == 5
     whole = warp_crops(frames[found.numbers], track.matrices[found.numbers], 64)
     part = warp_crops(found.frames, found.track.matrices, 64)
     assert np.abs(whole.astype(int) - part).max() <= 2  # rounding of coordinates
     nobody = replace(track, present=np.zeros(6, bool))
-    assert face_windows(RgbPictures(list(frames)), nobody, numbers, HEARD) is None
+    assert face_windows(RgbPictures(list(frames)), nobody, numbers) is None
 
 
 def test_sources_in_memory_have_rgb():
