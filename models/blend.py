@@ -1,4 +1,4 @@
-"""Laying generated crops back into their frames: soft mask, colour match, one resampling, work only round the face.
+"""Laying generated crops back into their frames: soft mask, one resampling, work only round the face.
 
 The mask is a function of unit-crop coordinates, evaluated at the frame's own pixels. It is therefore the same whatever
 the resolution of the crop, and it ends before the crop's border does, so that no edge of the crop can show.
@@ -11,23 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import CROP_TEMPLATE, Matrices, invert, pixel_matrix, warp_crops
+from . import skin_colour
+from .geometry import Matrices, invert, pixel_matrix
 from .parallel import each
 
 if TYPE_CHECKING:
     from .face_track import FaceTrack
 
 Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Rectangle = tuple[slice, slice]  # rows, columns
 
 ERODE = 0.06  # untouched border of the crop, in crop sides
 COLOUR_MATCHES = ("off", "lab")
 ROUNDING = 0.35  # corner radius of the pasted area, in crop sides: the corners beside the chin are background
-STATISTICS_SIDE = 96  # px of the small crops that colour statistics are taken from
-LEAST_SKIN = 64  # pixels of skin inside the frame below which colours are left alone
-GAIN = (0.7, 1.4)  # limits of the spread's correction: a blurry or noisy face must not be blown up
-SKIN_SPREAD = 4.0  # standard deviations from the skin's mean up to which the spread is corrected
 SHRINK = 1.25  # a crop this much larger than its place is averaged down before it is warped
 
 
@@ -50,8 +46,8 @@ def paste_faces(
             or None. The face crop's own mask changes nothing.
         feather: width of the soft edge as a share of the crop's side.
         erode: width of the untouched border of the crop, the same way.
-        colour_match: "lab" gives the crop's skin the mean and spread of the frame's own face in CIELAB (Reinhard et
-            al. 2001, with Lab in place of their colour space); "off" pastes colours as they are.
+        colour_match: "lab" gives the crop's skin the mean and spread of the frame's own face in CIELAB
+            (`skin_colour`); "off" pastes colours as they are.
 
     Returns:
         New frames of the same dtype, and what was drawn as float32 [N, H, W] in 0..1. Absent frames, and pixels where
@@ -90,7 +86,7 @@ def _paste(
     drawn: Floats | None,
 ) -> None:
     """Paste in place, frames side by side; the opacity of each paste goes into `drawn` [N, H, W]."""
-    skin = _skin() if colour_match == "lab" else None
+    skin = skin_colour.skin() if colour_match == "lab" else None
 
     def paste(i: int) -> None:
         frame, matrix = frames[i], track.matrices[i]
@@ -105,7 +101,7 @@ def _paste(
             return
         crop = _fitted(np.clip(crops[i], 0, 1, dtype=np.float32), matrix)
         if skin is not None:
-            crop = _match_colours(crop, frame, matrix, skin)
+            crop = skin_colour.matched(crop, frame, matrix, skin)
         frame[area] = _mixed(frame[area], crop, matrix, area, alpha)
         if drawn is not None:
             drawn[i][area] = alpha
@@ -174,21 +170,20 @@ def _soft_rectangle(matrix: Matrices, area: Rectangle, feather: float, erode: fl
     y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5)[:, None]
     half = 0.5 - erode
     radius = min(ROUNDING, half)
-    over_x, over_y = (np.float32(a) * x + (np.float32(b) * y + np.float32(c - 0.5)) for a, b, c in matrix)
-    for over in (over_x, over_y):  # beyond the straight part of a side, from the centre outwards
-        np.abs(over, out=over)
-        over -= np.float32(half - radius)
-    depth = np.minimum(np.maximum(over_x, over_y), 0)
-    depth += cv2.magnitude(np.maximum(over_x, 0, out=over_x), np.maximum(over_y, 0, out=over_y))
     # At least one frame pixel wide (no stairs), at most to the middle of the crop.
     width = float(np.clip(feather, np.hypot(matrix[0, 0], matrix[1, 0]), half))
+    beyond = []  # the straight part of a side, from the centre outwards
+    for a, b, c in np.float32(matrix - ((0, 0, 0.5),)):
+        beyond.append(np.abs(a * x + (b * y + c)))
+        beyond[-1] -= np.float32(half - radius)
+    inner = np.minimum(np.maximum(*beyond), 0) if width > radius else None  # otherwise opaque, however deep
+    depth = cv2.magnitude(*(np.maximum(over, 0, out=over) for over in beyond))
+    if inner is not None:
+        depth += inner
     t = np.subtract(np.float32(radius), depth, out=depth)
     t /= np.float32(width)
     np.clip(t, 0, 1, out=t)
-    alpha = np.subtract(3, 2 * t, dtype=np.float32)
-    alpha *= t
-    alpha *= t
-    return alpha
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def _fitted(crop: Floats, matrix: Matrices) -> Floats:
@@ -218,99 +213,15 @@ def _mixed(behind: NDArray[Any], crop: Floats, matrix: Matrices, area: Rectangle
     """The crop over `behind`, its rectangle of the frame; where alpha is 0 the very numbers of `behind`."""
     import cv2
 
-    whole = behind.dtype == np.uint8
-    white = np.float32(255 if whole else 1)
+    levels = behind.dtype == np.uint8
+    white = np.float32(255 if levels else 1)
     below = np.asarray(behind, np.float32)
     mixed = _warped(crop * white, matrix, area)
     np.clip(mixed, 0, white, out=mixed)
     mixed -= below
-    mixed *= cv2.merge([alpha] * 3)  # NumPy takes several times as long to spread one number over three channels
+    mixed *= cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)  # NumPy alone is slow where one number serves three channels
     mixed += below
-    if whole:
-        mixed += np.float32(0.5)
+    if levels:
+        mixed += np.float32(0.5)  # what follows cuts off
         mixed = mixed.astype(np.uint8)
     return np.asarray(cv2.copyTo(behind, (alpha == 0).view(np.uint8), mixed))
-
-
-def _match_colours(crop: Floats, frame: NDArray[Any], matrix: Matrices, skin: Mask) -> Floats:
-    """Crop with its skin's mean and spread in Lab taken from the frame's own face.
-
-    Every frame on its own: the statistics are means over a stabilised area and hardly flicker, and a result that
-    depended on neighbours would depend on how a clip was cut into chunks.
-    """
-    import cv2
-
-    skin = _inside_frame(skin, matrix, *frame.shape[:2])
-    if np.count_nonzero(skin) < LEAST_SKIN:
-        return crop
-    original = warp_crops(frame[None], matrix[None], STATISTICS_SIDE)[0]
-    original = np.multiply(original, np.float32(1 / 255 if frame.dtype == np.uint8 else 1), dtype=np.float32)
-    lab = small = _lab(crop)
-    if len(crop) != STATISTICS_SIDE:
-        way = cv2.INTER_AREA if len(crop) > STATISTICS_SIDE else cv2.INTER_LINEAR
-        small = _lab(cv2.resize(crop, original.shape[:2], interpolation=way))
-    wanted, wanted_spread = _statistics(_lab(original), skin)
-    found, spread = _statistics(small, skin)
-    spread = np.maximum(spread, 1e-3)
-    gain = np.clip(wanted_spread / spread, *GAIN)
-    # Stretched like skin, colours far from it (a blue wall, hair, teeth) would run away; they are only moved along.
-    reach = SKIN_SPREAD * spread
-    stretch = _each_channel(lab, 1 / reach, -found / reach)
-    np.clip(stretch, -1, 1, out=stretch)
-    lab += _each_channel(stretch, (gain - 1) * reach, wanted - found)
-    matched = np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), np.float32)
-    return np.clip(matched, 0, 1, out=matched)
-
-
-def _lab(picture: NDArray[Any]) -> Floats:
-    import cv2
-
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2Lab), np.float32)
-
-
-def _statistics(lab: Floats, skin: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel where there is skin, [3]."""
-    import cv2
-
-    mean, spread = np.asarray(cv2.meanStdDev(lab, mask=skin.view(np.uint8)), np.float64)[..., 0]
-    return mean, spread
-
-
-def _each_channel(picture: Floats, factor: NDArray[np.float64], shift: NDArray[np.float64]) -> Floats:
-    """`picture * factor + shift`, ten times as fast as NumPy spreads three numbers over the pixels."""
-    import cv2
-
-    return np.asarray(cv2.transform(picture, np.column_stack([np.diag(factor), shift])), np.float32)
-
-
-def _centres() -> NDArray[np.float64]:
-    return (np.arange(STATISTICS_SIDE) + 0.5) / STATISTICS_SIDE
-
-
-def _skin() -> Mask:
-    """Where the crop shows skin: brow to chin, without eyes and mouth (these differ for good reasons)."""
-    centres = _centres()
-    eyes_and_mouth = [(*CROP_TEMPLATE[0], 0.10, 0.06), (*CROP_TEMPLATE[1], 0.10, 0.06)]
-    eyes_and_mouth.append((*CROP_TEMPLATE[3:].mean(0), 0.18, 0.10))
-
-    def ellipse(x: float, y: float, a: float, b: float) -> Mask:
-        return np.asarray(((centres - x) / a) ** 2 + (((centres - y) / b) ** 2)[:, None] < 1)
-
-    area = ellipse(0.5, 0.55, 0.25, 0.32)
-    for hole in eyes_and_mouth:
-        area &= ~ellipse(*hole)
-    return area
-
-
-def _inside_frame(skin: Mask, matrix: Matrices, height: int, width: int) -> Mask:
-    """What of the skin lies in the frame."""
-    back = invert(matrix)
-
-    def inside(x: NDArray[np.float64], y: NDArray[np.float64]) -> Mask:
-        points = np.stack(np.meshgrid(x, y), -1) @ back[:, :2].T + back[:, 2]
-        return np.asarray(((points >= 0) & (points <= (width, height))).all(-1))
-
-    corners = np.array([0.0, 1.0])
-    if inside(corners, corners).all():
-        return skin
-    return skin & inside(_centres(), _centres())
