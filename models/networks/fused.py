@@ -67,7 +67,7 @@ def _mirror(lines: Tensor, width: int) -> None:
 
 
 def normalised_joined(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Instance norm and modulation, three reads of the maps and one write.
+    """Instance norm and modulation in one write of the maps.
 
     Statistics and what is done with them are float32, the result is rounded once. In two bytes a map's own rounding is
     coarser than what the difference of float32 squares loses; float32 maps go the longer way to their variance.
