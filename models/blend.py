@@ -1,4 +1,4 @@
-"""Laying generated crops back into their frames: soft mask, colour match, one resampling, work only round the face.
+"""Laying generated crops back into their frames: soft mask, one resampling, work only round the face.
 
 The mask is a function of unit-crop coordinates, evaluated at the frame's own pixels. It is therefore the same whatever
 the resolution of the crop, and it ends before the crop's border does, so that no edge of the crop can show.
@@ -6,13 +6,14 @@ the resolution of the crop, and it ends before the crop's border does, so that n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import CROP_TEMPLATE, Matrices, invert, pixel_matrix, warp_crops
+from . import skin_colour
+from .geometry import Matrices, invert, pixel_matrix
+from .parallel import each
 
 if TYPE_CHECKING:
     from .face_track import FaceTrack
@@ -23,10 +24,6 @@ Rectangle = tuple[slice, slice]  # rows, columns
 ERODE = 0.06  # untouched border of the crop, in crop sides
 COLOUR_MATCHES = ("off", "lab")
 ROUNDING = 0.35  # corner radius of the pasted area, in crop sides: the corners beside the chin are background
-STATISTICS_SIDE = 96  # px of the small crops that colour statistics are taken from
-LEAST_SKIN = 64  # pixels of skin inside the frame below which colours are left alone
-GAIN = (0.7, 1.4)  # limits of the spread's correction: a blurry or noisy face must not be blown up
-SKIN_SPREAD = 4.0  # standard deviations from the skin's mean up to which the spread is corrected
 SHRINK = 1.25  # a crop this much larger than its place is averaged down before it is warped
 
 
@@ -49,8 +46,8 @@ def paste_faces(
             or None. The face crop's own mask changes nothing.
         feather: width of the soft edge as a share of the crop's side.
         erode: width of the untouched border of the crop, the same way.
-        colour_match: "lab" gives the crop's skin the mean and spread of the frame's own face in CIELAB (Reinhard et
-            al. 2001, with Lab in place of their colour space); "off" pastes colours as they are.
+        colour_match: "lab" gives the crop's skin the mean and spread of the frame's own face in CIELAB
+            (`skin_colour`); "off" pastes colours as they are.
 
     Returns:
         New frames of the same dtype, and what was drawn as float32 [N, H, W] in 0..1. Absent frames, and pixels where
@@ -62,8 +59,7 @@ def paste_faces(
     _check(frames, crops, track, mask, colour_match)
     result = frames.copy()
     drawn = np.zeros(frames.shape[:3], np.float32)
-    for i, area, alpha in _pasted(result, crops, track, mask, feather, erode, colour_match):
-        drawn[i][area] = alpha
+    _paste(result, crops, track, mask, feather, erode, colour_match, drawn)
     return result, drawn
 
 
@@ -76,11 +72,10 @@ def paste_into(
         ValueError: inputs that do not fit together.
     """
     _check(frames, crops, track, None, colour_match)
-    for _ in _pasted(frames, crops, track, None, feather, ERODE, colour_match):
-        pass
+    _paste(frames, crops, track, None, feather, ERODE, colour_match, None)
 
 
-def _pasted(
+def _paste(
     frames: NDArray[Any],
     crops: Floats,
     track: FaceTrack,
@@ -88,24 +83,30 @@ def _pasted(
     feather: float,
     erode: float,
     colour_match: str,
-) -> Iterator[tuple[int, Rectangle, Floats]]:
-    """Paste in place, frame after frame; number, rectangle and opacity of each paste."""
-    for i in np.flatnonzero(track.present).tolist():
-        matrix = track.matrices[i]
+    drawn: Floats | None,
+) -> None:
+    """Paste in place, frames side by side; the opacity of each paste goes into `drawn` [N, H, W]."""
+    skin = skin_colour.skin() if colour_match == "lab" else None
+
+    def paste(i: int) -> None:
+        frame, matrix = frames[i], track.matrices[i]
         found = paste_area(matrix, frames.shape[1], frames.shape[2], feather, erode)
         if found is None:
-            continue
+            return
         area, alpha = found
         if mask is not None:
             limit = mask[i if len(mask) > 1 else 0][area]
             alpha = np.minimum(alpha, np.clip(limit, 0, 1, dtype=np.float32))
         if not alpha.any():
-            continue
+            return
         crop = _fitted(np.clip(crops[i], 0, 1, dtype=np.float32), matrix)
-        if colour_match == "lab":
-            crop = _match_colours(crop, frames[i], matrix)
-        frames[i][area] = _mixed(frames[i][area], _warped(crop, matrix, area), alpha)
-        yield i, area, alpha
+        if skin is not None:
+            crop = skin_colour.matched(crop, frame, matrix, skin)
+        frame[area] = _mixed(frame[area], crop, matrix, area, alpha)
+        if drawn is not None:
+            drawn[i][area] = alpha
+
+    each(paste, np.flatnonzero(track.present).tolist())
 
 
 def paste_area(
@@ -162,18 +163,26 @@ def _rectangle(matrix: Matrices, erode: float, height: int, width: int) -> Recta
 
 def _soft_rectangle(matrix: Matrices, area: Rectangle, feather: float, erode: float) -> Floats:
     """Rounded rectangle at the frame's pixels: 0 up to `erode` from the crop's border, 1 from `erode + feather` on."""
+    import cv2
+
     rows, columns = area
     x = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5
     y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5)[:, None]
     half = 0.5 - erode
     radius = min(ROUNDING, half)
-    from_centre = [np.abs(np.float32(a) * x + np.float32(b) * y + np.float32(c - 0.5)) for a, b, c in matrix]
-    over_x, over_y = (side - np.float32(half - radius) for side in from_centre)
-    corner = np.hypot(np.maximum(over_x, 0), np.maximum(over_y, 0))
-    depth = radius - np.where(corner > 0, corner, np.maximum(over_x, over_y))
     # At least one frame pixel wide (no stairs), at most to the middle of the crop.
     width = float(np.clip(feather, np.hypot(matrix[0, 0], matrix[1, 0]), half))
-    t = np.clip(depth / width, 0, 1)
+    beyond = []  # the straight part of a side, from the centre outwards
+    for a, b, c in np.float32(matrix - ((0, 0, 0.5),)):
+        beyond.append(np.abs(a * x + (b * y + c)))
+        beyond[-1] -= np.float32(half - radius)
+    inner = np.minimum(np.maximum(*beyond), 0) if width > radius else None  # otherwise opaque, however deep
+    depth = cv2.magnitude(*(np.maximum(over, 0, out=over) for over in beyond))
+    if inner is not None:
+        depth += inner
+    t = np.subtract(np.float32(radius), depth, out=depth)
+    t /= np.float32(width)
+    np.clip(t, 0, 1, out=t)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
@@ -188,7 +197,7 @@ def _fitted(crop: Floats, matrix: Matrices) -> Floats:
 
 
 def _warped(crop: Floats, matrix: Matrices, area: Rectangle) -> Floats:
-    """The crop as it looks in this rectangle of the frame (bicubic), float32 [h, w, 3] in 0..1."""
+    """The crop as it looks in this rectangle of the frame (bicubic, which may overshoot), float32 [h, w, 3]."""
     import cv2
 
     rows, columns = area
@@ -197,63 +206,22 @@ def _warped(crop: Floats, matrix: Matrices, area: Rectangle) -> Floats:
     size = (columns.stop - columns.start, rows.stop - rows.start)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(crop, to_crop, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(np.clip(warped, 0, 1), np.float32)
+    return np.asarray(warped, np.float32)
 
 
-def _mixed(behind: NDArray[Any], front: Floats, alpha: Floats) -> NDArray[Any]:
-    """`front` over `behind`; where alpha is 0 the very numbers of `behind`."""
-    weight = alpha[..., None]
-    if behind.dtype == np.uint8:
-        mixed = behind + weight * (front * 255 - behind)
-        return np.where(weight > 0, (mixed + 0.5).clip(0, 255).astype(np.uint8), behind)
-    return np.where(weight > 0, behind + weight * (front - behind), behind)
-
-
-def _match_colours(crop: Floats, frame: NDArray[Any], matrix: Matrices) -> Floats:
-    """Crop with its skin's mean and spread in Lab taken from the frame's own face.
-
-    Every frame on its own: the statistics are means over a stabilised area and hardly flicker, and a result that
-    depended on neighbours would depend on how a clip was cut into chunks.
-    """
+def _mixed(behind: NDArray[Any], crop: Floats, matrix: Matrices, area: Rectangle, alpha: Floats) -> NDArray[Any]:
+    """The crop over `behind`, its rectangle of the frame; where alpha is 0 the very numbers of `behind`."""
     import cv2
 
-    skin = _skin() & _inside_frame(matrix, *frame.shape[:2])
-    if skin.sum() < LEAST_SKIN:
-        return crop
-    side = (STATISTICS_SIDE, STATISTICS_SIDE)
-    original = warp_crops(frame[None], matrix[None], STATISTICS_SIDE)[0]
-    original = np.float32(original) / np.float32(255) if frame.dtype == np.uint8 else original
-    made = cv2.resize(crop, side, interpolation=cv2.INTER_AREA if len(crop) > side[0] else cv2.INTER_LINEAR)
-    wanted, found = (cv2.cvtColor(picture, cv2.COLOR_RGB2Lab)[skin] for picture in (original, made))
-    gain = np.clip(wanted.std(0) / np.maximum(found.std(0), 1e-3), *GAIN)
-    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2Lab)
-    # Stretched like skin, colours far from it (a blue wall, hair, teeth) would run away; they are only moved along.
-    reach = SKIN_SPREAD * found.std(0)
-    lab = lab + (wanted.mean(0) - found.mean(0)) + (gain - 1) * np.clip(lab - found.mean(0), -reach, reach)
-    return np.asarray(np.clip(cv2.cvtColor(np.float32(lab), cv2.COLOR_Lab2RGB), 0, 1), np.float32)
-
-
-def _unit_grid() -> NDArray[np.float64]:
-    centres = (np.arange(STATISTICS_SIDE) + 0.5) / STATISTICS_SIDE
-    return np.stack(np.meshgrid(centres, centres), -1)
-
-
-def _skin() -> NDArray[np.bool_]:
-    """Where the crop shows skin: brow to chin, without eyes and mouth (these differ for good reasons)."""
-    grid = _unit_grid()
-    eyes_and_mouth = [(*CROP_TEMPLATE[0], 0.10, 0.06), (*CROP_TEMPLATE[1], 0.10, 0.06)]
-    eyes_and_mouth.append((*CROP_TEMPLATE[3:].mean(0), 0.18, 0.10))
-
-    def ellipse(x: float, y: float, a: float, b: float) -> NDArray[np.bool_]:
-        return np.asarray((((grid - (x, y)) / (a, b)) ** 2).sum(-1) < 1)
-
-    area = ellipse(0.5, 0.55, 0.25, 0.32)
-    for hole in eyes_and_mouth:
-        area &= ~ellipse(*hole)
-    return area
-
-
-def _inside_frame(matrix: Matrices, height: int, width: int) -> NDArray[np.bool_]:
-    back = invert(matrix)
-    points = _unit_grid() @ back[:, :2].T + back[:, 2]
-    return np.asarray(((points >= 0) & (points <= (width, height))).all(-1))
+    levels = behind.dtype == np.uint8
+    white = np.float32(255 if levels else 1)
+    below = np.asarray(behind, np.float32)
+    mixed = _warped(crop * white, matrix, area)
+    np.clip(mixed, 0, white, out=mixed)
+    mixed -= below
+    mixed *= cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)  # NumPy alone is slow where one number serves three channels
+    mixed += below
+    if levels:
+        mixed += np.float32(0.5)  # what follows cuts off
+        mixed = mixed.astype(np.uint8)
+    return np.asarray(cv2.copyTo(behind, (alpha == 0).view(np.uint8), mixed))

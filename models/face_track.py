@@ -63,6 +63,25 @@ class FaceTrack:
             cuts=tuple(cut - start for cut in self.cuts if start < cut < stop),
         )
 
+    def pick(self, rows: NDArray[np.integer]) -> FaceTrack:
+        """Frames in another order or number; shot starts are left out, the smoothing that they guard is done."""
+        return replace(
+            self,
+            present=self.present[rows],
+            matrices=self.matrices[rows],
+            landmarks=self.landmarks[rows],
+            confidence=self.confidence[rows],
+            cuts=(),
+        )
+
+    def within(self, left: int, top: int, width: int, height: int) -> FaceTrack:
+        """The same track in a rectangle of its frames, pixels."""
+        origin = np.array([left, top])
+        matrices = self.matrices.copy()
+        matrices[:, :, 2] += matrices[:, :, :2] @ origin
+        landmarks = self.landmarks - np.float32(origin)
+        return replace(self, matrices=matrices, landmarks=landmarks, frame_size=(width, height))
+
     def report(self, model_px: int | None = None) -> str:
         """What a person wants to know before a long run, one line per fact.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .video_index import coder_rate
 
 if TYPE_CHECKING:
+    from .colours import Colours
     from .sound import SoundSource
 
 
@@ -49,8 +50,24 @@ class FrameSource(Protocol):
         """Size, rate, length."""
         ...
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB.
+
+        Args:
+            start: number of the first.
+            stop: number after the last.
+            out: uint8 [n or more, H, W, 3] that they may be put into; None = a new array, whose pages the system has to
+                find and clear first: three times the time of the copy.
+        """
+        ...
+
+    @property
+    def colours(self) -> Colours | None:
+        """What the numbers of `decoded` frames mean, for `pictures`; None where these are RGB."""
+        ...
+
+    def decoded(self, start: int, stop: int) -> list[Any]:
+        """Frames start to stop - 1 in the form that costs the least, for `pictures`; nobody may write to them."""
         ...
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
@@ -61,8 +78,12 @@ class FrameSource(Protocol):
         """Sound in step with the first frame; None = no sound."""
         ...
 
-    def twin(self) -> FrameSource:
-        """The same frames for another thread: reading here does not move it, nor the other way round."""
+    def twin(self, draft: bool = False) -> FrameSource:
+        """The same frames for another thread: reading here does not move it, nor the other way round.
+
+        Args:
+            draft: colours may be two levels off where that is cheaper: enough to find faces in.
+        """
         ...
 
 
@@ -78,6 +99,8 @@ class FrameArray:
         ValueError: another shape, or a rate that is not positive.
     """
 
+    colours = None
+
     def __init__(self, frames: Any, fps: Fraction | int) -> None:
         if frames.ndim != 4 or frames.shape[-1] not in (1, 3, 4) or 0 in frames.shape:
             found = tuple(frames.shape)
@@ -87,10 +110,14 @@ class FrameArray:
         rate = coder_rate(fps)
         self.info = VideoInfo(width, height, rate, count, count / rate)
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB."""
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """See `FrameSource.read`; `out` is not needed."""
         check_range(start, stop, self.info.frames)
         return to_rgb_uint8(self._frames[start:stop])
+
+    def decoded(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
+        """See `FrameSource.decoded`: uint8 [H, W, 3] RGB."""
+        return list(self.read(start, stop))
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All frames in order, at most `size` at a time."""
@@ -99,7 +126,7 @@ class FrameArray:
     def sound(self) -> None:
         """Frames in memory carry no sound."""
 
-    def twin(self) -> FrameArray:
+    def twin(self, draft: bool = False) -> FrameArray:
         """See `FrameSource.twin`."""
         return self
 
@@ -116,6 +143,8 @@ class StillImage:
         ValueError: another shape, or no frames.
     """
 
+    colours = None
+
     def __init__(self, image: Any, frames: int, fps: Fraction | int = Fraction(25)) -> None:
         if frames < 1:
             raise ValueError(f"A still must be shown for at least one frame, got {frames}.")
@@ -123,10 +152,15 @@ class StillImage:
         one = self._one.info
         self.info = VideoInfo(one.width, one.height, one.fps, frames, frames / one.fps)
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1, uint8 [n, H, W, 3] RGB, all alike."""
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """See `FrameSource.read`; all alike, `out` is not needed."""
         check_range(start, stop, self.info.frames)
         return np.repeat(self._one.read(0, 1), stop - start, 0)
+
+    def decoded(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
+        """See `FrameSource.decoded`: the same picture, uint8 [H, W, 3] RGB, again and again."""
+        check_range(start, stop, self.info.frames)
+        return [self._one.read(0, 1)[0]] * (stop - start)
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All frames in order, at most `size` at a time."""
@@ -135,7 +169,7 @@ class StillImage:
     def sound(self) -> None:
         """A still carries no sound."""
 
-    def twin(self) -> StillImage:
+    def twin(self, draft: bool = False) -> StillImage:
         """See `FrameSource.twin`."""
         return self
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .parallel import each
+
 Matrices = NDArray[np.float64]
 
 GEOMETRY_ID = "similarity5-unit-v1"
@@ -133,20 +135,23 @@ def warp_crops(frames: NDArray, matrices: Matrices, size: int) -> NDArray:
     Returns:
         Same dtype [N, size, size, C].
     """
+    crops = each(lambda frame, matrix: _warp_crop(frame, matrix, size), frames, matrices)
+    return np.stack(crops) if crops else np.empty((0, size, size, frames.shape[-1]), frames.dtype)
+
+
+def _warp_crop(frame: NDArray, matrix: Matrices, size: int) -> NDArray:
     import cv2
 
-    out = np.empty((len(frames), size, size, frames.shape[-1]), frames.dtype)
-    for i, (frame, matrix) in enumerate(zip(frames, matrices, strict=True)):
-        source_side = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
-        factor = int(np.clip(np.floor(source_side / size), 1, 8))
-        flags = cv2.INTER_LINEAR if factor > 1 or source_side >= size else cv2.INTER_CUBIC
-        warped = cv2.warpAffine(
-            frame,
-            pixel_matrix(matrix, size * factor),
-            (size * factor,) * 2,
-            flags=flags,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        crop = warped if factor == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
-        out[i] = crop.clip(0, 1) if frames.dtype == np.float32 else crop
-    return out
+    source_side = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
+    factor = int(np.clip(np.floor(source_side / size), 1, 8))
+    flags = cv2.INTER_LINEAR if factor > 1 or source_side >= size else cv2.INTER_CUBIC
+    warped = cv2.warpAffine(
+        frame,
+        pixel_matrix(matrix, size * factor),
+        (size * factor,) * 2,
+        flags=flags,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    crop = warped if factor == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+    crop = crop.reshape(size, size, frame.shape[-1])  # OpenCV drops a single channel
+    return crop.clip(0, 1) if frame.dtype == np.float32 else crop

@@ -7,7 +7,7 @@ with a view of what comes; the second makes the pictures. Memory depends on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +20,7 @@ from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from .face_track import FaceTrack
 from .frames import FrameSource, StillImage
 from .memory import trim
+from .pictures import FaceWindows, Pictures, face_windows, pictures
 from .references import Preview, References, preview_rows, shot_numbers
 from .sound import DrivingMel, SoundSource, as_sound, seconds_of
 from .stages import Stopwatch, ahead, behind
@@ -27,8 +28,6 @@ from .tracks import Embed, FaceTracker, Selection
 from .video_writer import VideoWriter
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from .faces import Detector
     from .generator import FaceGenerator
     from .identity import FaceEmbedding
@@ -37,8 +36,9 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 48 << 20}  # of frames; three chunks are on their way at a time
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; three chunks are on their way at a time
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
+TRIMMED = 16  # chunks after which memory is given back
 
 
 @dataclass(frozen=True)
@@ -134,26 +134,37 @@ def talking_swap(
     needed = 1 if isinstance(source, StillImage) else min(info.frames, plan.frames)
     step, watch = progress or (lambda done, total: None), watch or Stopwatch()
     total = needed + plan.frames
-    chunk = options.chunk or _chunk(info.width * info.height * 3, generator.device)
+    size = options.chunk or _chunk(info.width * info.height * 3, generator.device)
 
     driven = None
     if sound is not None:
         driven = DrivingMel(sound, options.speech_gate, options.audio_offset, alive=lambda: step(0, total))
-    with VideoWriter(output, info.width, info.height, info.fps, None if sound is None else sound.twin()) as writer:
-        track = _tracked(source, needed, chunk, detector, options, embed, lambda done: step(done, total), watch)
+    twin = None if sound is None else sound.twin()
+    with VideoWriter(output, info.width, info.height, info.fps, twin, colours=source.colours) as writer:
+        track = _tracked(source, needed, size, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
         references = References(watch.timed("warp", _preview(source, track, generator.px, alive)))
-        decoded = watch.each("decode", _planned(source.twin(), driven, plan, chunk, info.fps, generator.mel_lag))
-        encode = watch.timed("encode", writer.write)
-        with ahead(decoded) as chunks, behind(encode) as write:
-            for start, frames, windows in _trimmed(chunks):
-                stop = start + len(frames)
-                rows = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
-                chosen = ChunkReferences(references, rows, shot_numbers(track.cuts, rows))
-                job = (frames, picked(track, rows), windows, embedding, generator, options, chosen)
-                write(swap_frames(*job, watch=watch, alive=alive))
-                step(needed + stop, total)
+        decoded = watch.each("decode", _planned(source.twin(), driven, plan, size, track, generator.mel_lag))
+        deliver = watch.timed("encode", lambda chunk: _deliver(writer, *chunk))
+        with ahead(decoded) as chunks, behind(deliver) as write:
+            for whole, faces, heard in _trimmed(chunks):
+                made = None
+                if faces is not None:
+                    shots = shot_numbers(track.cuts, faces.numbers)
+                    job = (
+                        faces.frames,
+                        faces.track,
+                        heard[torch.from_numpy(faces.rows)],
+                        embedding,
+                        generator,
+                        options,
+                    )
+                    chosen = ChunkReferences(references, faces.numbers, shots)
+                    made = swap_frames(*job, chosen, watch=watch, alive=alive)
+                write((whole, faces, made))
+                start += len(whole.frames)
+                step(needed + start, total)
     remarks = [track.report(generator.px), plan.message, *info.notes]
     if embedding is None:
         remarks.append("No source identity: the face stays the target's own, only the lips are new.")
@@ -196,9 +207,8 @@ def swap_frames(
     if not len(there):
         return frames
     with watch("warp"):
-        crops = np.concatenate(
-            [geometry.warp_crops(frames[i : i + 1], track.matrices[i : i + 1], generator.px) for i in there]
-        )
+        everywhere = len(there) == len(frames)  # then nothing is copied
+        crops = geometry.warp_crops(frames if everywhere else frames[there], track.matrices[there], generator.px)
         shown = None if references is None else references.choose(crops, there)
     with watch("net"):
         heard = windows[torch.from_numpy(there)]
@@ -220,7 +230,9 @@ def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[],
         cut = []
         for row in rows.tolist():
             alive()
-            cut.append(geometry.warp_crops(source.read(row, row + 1), track.matrices[[row]], px))
+            face = face_windows(pictures(source.decoded(row, row + 1), source.colours), track, np.array([row]))
+            assert face is not None  # it is there in all of these
+            cut.append(geometry.warp_crops(face.frames, face.track.matrices, px))
         return np.concatenate(cut), rows
 
     return crops
@@ -229,18 +241,6 @@ def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[],
 def as_pictures(crops: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 [n, S, S, 3] -> uint8 [n, 3, S, S]: a quarter of what floats would take on the way to a device."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
-
-
-def picked(track: FaceTrack, rows: NDArray[np.integer]) -> FaceTrack:
-    """The track's frames in another order or number; shot starts are left out, the smoothing they guard is done."""
-    return replace(
-        track,
-        present=track.present[rows],
-        matrices=track.matrices[rows],
-        landmarks=track.landmarks[rows],
-        confidence=track.confidence[rows],
-        cuts=(),
-    )
 
 
 def _chunk(frame: int, device: torch.device) -> int:
@@ -262,7 +262,7 @@ def _tracked(
     """The first pass: where the face is in the source's first `count` frames."""
     known = FaceTracker(detector, source.info.fps, None if embed is None else watch.timed("embed", embed))
     known.detect = watch.timed("detect", known.detect)
-    frames = watch.each("decode", _first_frames(source.twin(), count, chunk))
+    frames = watch.each("decode", _first_frames(source.twin(draft=True), count, chunk))
     with ahead(frames) as chunks:
         for part in _trimmed(chunks):
             with watch("track"):
@@ -273,28 +273,41 @@ def _tracked(
 
 
 def _planned(
-    source: FrameSource, driven: DrivingMel | None, plan: timing.LengthPlan, chunk: int, fps: Fraction, lag: int
-) -> Iterator[tuple[int, NDArray[np.uint8], torch.Tensor]]:
-    """Output frames before any change, chunk by chunk, each with the number of its first and its mel windows."""
-    for start in range(0, plan.frames, chunk):
-        stop = min(start + chunk, plan.frames)
+    source: FrameSource, driven: DrivingMel | None, plan: timing.LengthPlan, size: int, track: FaceTrack, lag: int
+) -> Iterator[tuple[Pictures, FaceWindows | None, torch.Tensor]]:
+    """Output frames before any change, chunk by chunk, with what shows the face and all mel windows."""
+    for start in range(0, plan.frames, size):
+        stop = min(start + size, plan.frames)
         if driven is None:
-            windows = torch.full((stop - start, 1, N_MELS, WINDOW_COLUMNS), MEL_SILENCE)
+            heard = torch.full((stop - start, 1, N_MELS, WINDOW_COLUMNS), MEL_SILENCE)
         else:
-            windows = driven.windows(stop - start, fps, lag, start)
-        yield start, timing.read_planned(source, plan, start, stop), windows
+            heard = driven.windows(stop - start, track.fps, lag, start)
+        numbers = np.minimum(timing.source_indices(plan, start, stop), len(track) - 1)
+        whole = pictures(timing.read_planned(source.decoded, plan, start, stop), source.colours)
+        yield whole, face_windows(whole, track, numbers), heard
+
+
+def _deliver(writer: VideoWriter, whole: Pictures, faces: FaceWindows | None, made: NDArray[np.uint8] | None) -> None:
+    """Append a chunk to the video; `made` is what its windows show now."""
+    if faces is not None and made is not None:
+        whole.put(faces.rows, faces.area, faces.frames, made)
+    whole.write(writer)
 
 
 def _trimmed(chunks: Iterator[T]) -> Iterator[T]:
-    """Chunks of frames; before each, what the ones before it took is given back to the system."""
-    for chunk in chunks:
-        trim()
+    """Chunks of frames; before some of them, what the ones before took is given back to the system.
+
+    Not before each: what is given back is asked for again, a tenth of the time of a fast job.
+    """
+    for number, chunk in enumerate(chunks):
+        if number % TRIMMED == 0:
+            trim()
         yield chunk
 
 
-def _first_frames(source: FrameSource, count: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
-    if count < source.info.frames:
-        for start in range(0, count, chunk):
-            yield source.read(start, min(start + chunk, count))
-    else:
-        yield from source.chunks(chunk)
+def _first_frames(source: FrameSource, count: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The first `count` frames in arrays that come again: one is worked on, one is ready or being filled."""
+    shape = (min(size, count), source.info.height, source.info.width, 3)
+    arrays = [np.empty(shape, np.uint8) for _ in range(3)]
+    for start in range(0, count, size):
+        yield source.read(start, min(start + size, count), arrays[start // size % 3])

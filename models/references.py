@@ -52,9 +52,6 @@ class _Pose:
         self.picture += (crop - self.picture) / self.count
         self.frame = frame
 
-    def distance(self, thumbnail: NDArray[np.float32]) -> float:
-        return float(np.abs(self.thumbnail - thumbnail).mean())
-
 
 @dataclass
 class References:
@@ -108,9 +105,9 @@ class References:
         while self._waiting and abs(frame - self._waiting[0][0]) >= DISTANCE:
             number, crop = self._waiting.pop(0)
             thumbnail = pose_thumbnail(crop)
-            nearest = min(self._kept, key=lambda pose: pose.distance(thumbnail), default=None)
-            if nearest is not None and nearest.distance(thumbnail) <= NOVEL:
-                nearest.add(number, crop)
+            distances = _distances(self._kept, thumbnail)
+            if len(distances) and distances.min() <= NOVEL:
+                self._kept[int(distances.argmin())].add(number, crop)
             else:
                 self._kept = [*self._kept, _Pose(thumbnail, crop.astype(np.float32), number)][-CAPACITY:]
 
@@ -119,10 +116,15 @@ class References:
         allowed = [pose for pose in known if abs(frame - pose.frame) >= DISTANCE]
         if not allowed:
             return crop
-        thumbnail = pose_thumbnail(crop)
-        nearest = sorted(allowed, key=lambda pose: pose.distance(thumbnail))[:NEAREST]
-        mean: NDArray[np.uint8] = np.mean([pose.picture for pose in nearest], 0).round().astype(np.uint8)
+        nearest = np.argsort(_distances(allowed, pose_thumbnail(crop)), kind="stable")[:NEAREST]
+        mean: NDArray[np.uint8] = np.mean([allowed[i].picture for i in nearest], 0).round().astype(np.uint8)
         return mean
+
+
+def _distances(poses: list[_Pose], thumbnail: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean absolute differences [len(poses)] in grey levels."""
+    known = np.array([pose.thumbnail for pose in poses], np.float32).reshape(len(poses), len(thumbnail))
+    return np.asarray(np.abs(known - thumbnail).mean(1))
 
 
 def preview_rows(rows: NDArray[np.integer]) -> NDArray[np.integer]:

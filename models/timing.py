@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+T = TypeVar("T")
+
 POLICIES = ("pad", "cut", "loop", "bounce", "hold")
 
 
 class Readable(Protocol):
-    """What `read_planned` needs of a frame source."""
+    """What `read_numbered` needs of a frame source."""
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start to stop as uint8 [n, H, W, 3] RGB."""
@@ -103,16 +105,16 @@ def source_indices(plan: LengthPlan, start: int, stop: int) -> NDArray[np.int64]
     return np.minimum(index, last)
 
 
-def read_planned(source: Readable, plan: LengthPlan, start: int, stop: int) -> NDArray[np.uint8]:
-    """Output frames start .. stop - 1 as uint8 [n, H, W, 3] RGB, read from the source run by run."""
+def read_planned(read: Callable[[int, int], Sequence[T]], plan: LengthPlan, start: int, stop: int) -> list[T]:
+    """Output frames start .. stop - 1, read from the source run by run: `read(first, stop)` gives frames in order."""
     indices = source_indices(plan, start, stop)
     runs = np.split(indices, np.flatnonzero(np.abs(np.diff(indices)) > 1) + 1)
-    parts = []
+    frames: list[T] = []
     for run in runs:
-        low, high = int(run.min()), int(run.max()) + 1
-        frames = source.read(low, high)
-        parts.append(frames if len(run) == high - low and run[0] == low else frames[run - low])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        low = int(run.min())
+        part = read(low, int(run.max()) + 1)
+        frames += [part[i] for i in (run - low).tolist()]
+    return frames
 
 
 def frame_numbers(

@@ -17,19 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoints import sha256_file
+from .colours import CODED, DRAFT, HD_HEIGHT, ITU709, MPEG_RANGE, SCALING, UNKNOWN, Colours, colours_of
 from .frames import VideoInfo, check_range, in_chunks
 from .video_index import FrameIndex, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
 
 if TYPE_CHECKING:
     from .sound_file import SoundFile
-
-# swscale flags bilinear | full chroma, horizontally in and out | accurate rounding, as PyAV takes them in all versions.
-# Without them every decoded picture is a level and a half too dark.
-SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000
-ITU709 = 1  # swscale's number
-UNKNOWN_MATRIX = 2
-HD_HEIGHT = 720  # players take untagged video from this height on as BT.709, below as BT.601
 
 
 class VideoFile:
@@ -49,6 +43,7 @@ class VideoFile:
         self._index = scan(self._source)
         self._reader = _Reader(self._source, self._index)
         first = self._reader.picture(0)
+        self.colours = self._reader.colours
         sound = _sound_format(self._source)
         self.info = VideoInfo(
             width=first.shape[1],
@@ -71,8 +66,13 @@ class VideoFile:
         """Let go of the file; reading opens it again."""
         self._reader.close()
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Frames start to stop - 1, decoded from the key frame before them or from where the last call ended.
+
+        Args:
+            start: number of the first.
+            stop: number after the last.
+            out: see `FrameSource.read`.
 
         Returns:
             uint8 [n, H, W, 3] RGB, upright.
@@ -81,11 +81,19 @@ class VideoFile:
             IndexError: frames that do not exist.
             ValueError: the file is damaged there.
         """
-        return self._reader.read(start, stop)
+        return self._reader.read(start, stop, out)
+
+    def decoded(self, start: int, stop: int) -> list[Any]:
+        """Frames start to stop - 1 as `read` gives them, but without a conversion where `colours` allows.
+
+        Returns:
+            PyAV frames of one size and format, which nobody may write to; without `colours` uint8 [H, W, 3] RGB.
+        """
+        return list(self.read(start, stop)) if self.colours is None else self._reader.decoded(start, stop)
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All frames in order, uint8 [n <= size, H, W, 3] RGB; does not disturb `read`."""
-        reader = _Reader(self._source, self._index)
+        reader = self._reader.twin()
         try:
             yield from in_chunks(reader.read, len(self._index), size)
         finally:
@@ -124,10 +132,10 @@ class VideoFile:
             result.update(self._source.read_at(position, piece))
         return result.hexdigest()
 
-    def twin(self) -> VideoFile:
+    def twin(self, draft: bool = False) -> VideoFile:
         """See `FrameSource.twin`; shares what opening the file found out."""
         other = copy.copy(self)
-        other._reader = _Reader(self._source, self._index)
+        other._reader = self._reader.twin(draft)
         return other
 
 
@@ -178,14 +186,25 @@ class _Reader:
 
     def __init__(self, source: Any, index: FrameIndex) -> None:
         self._source, self._index, self._name = source, index, describe(source)
+        self._scaling = SCALING
+        # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
+        self.colours: Colours | None = None
+        self._form: tuple[Any, ...] = ()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._waiting: Any = None  # decoded already, not yet handed out
         self._next = 0  # number of the next frame
-        self._size: tuple[int, int] | None = None
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
+
+    def twin(self, draft: bool | None = None) -> _Reader:
+        """Another decoder that knows what this one found out; `draft` as in `FrameSource.twin`, None = as here."""
+        other = _Reader(self._source, self._index)
+        other.colours, other._form, other._scaling = self.colours, self._form, self._scaling
+        if draft is not None:
+            other._scaling = DRAFT if draft else SCALING
+        return other
 
     def close(self) -> None:
         if self._container is not None:
@@ -197,14 +216,18 @@ class _Reader:
         """One frame, uint8 [H, W, 3]."""
         return self._picture(self._go_to(number))
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         check_range(start, stop, len(self._index))
         first = self.picture(start)
-        result = np.empty((stop - start, *first.shape), np.uint8)
+        result = np.empty((stop - start, *first.shape), np.uint8) if out is None else out[: stop - start]
         result[0] = first
         for i in range(1, stop - start):
             result[i] = self._picture(self._frame())
         return result
+
+    def decoded(self, start: int, stop: int) -> list[Any]:
+        check_range(start, stop, len(self._index))
+        return [self._alike(self._go_to(start)), *(self._alike(self._frame()) for _ in range(start + 1, stop))]
 
     def _go_to(self, number: int) -> Any:
         """The decoded frame of that number, reached the cheaper way."""
@@ -255,15 +278,31 @@ class _Reader:
                 self.close()
                 raise ValueError(f"{self._name} cannot be decoded past frame {at} of {of}. {DAMAGED}") from error
         self._next += 1
+        if not self._form:
+            self._form = _form(frame)
+            self.colours = colours_of(frame, self._stream.codec_context)
         return frame
 
+    def _alike(self, frame: Any) -> Any:
+        """A decoded frame; one of a stream that changes on the way is brought to the first one's form."""
+        if _form(frame) == self._form:
+            return frame
+        assert self.colours is not None
+        matrix, (width, height, *_) = self.colours.scaler, self._form
+        return self._reformatter.reformat(
+            frame, width, height, CODED, dst_colorspace=matrix, dst_color_range=MPEG_RANGE, interpolation=SCALING
+        )
+
     def _picture(self, frame: Any) -> NDArray[np.uint8]:
-        self._size = self._size or (frame.width, frame.height)
-        width, height = self._size  # a stream that changes its size on the way is brought to the first one
-        hd = height >= HD_HEIGHT and frame.colorspace == UNKNOWN_MATRIX
+        width, height, *_ = self._form  # a stream that changes its size on the way is brought to the first one
+        hd = height >= HD_HEIGHT and frame.colorspace == UNKNOWN
         rgb: Any = self._reformatter.reformat(
-            frame, width, height, "rgb24", src_colorspace=ITU709 if hd else None, interpolation=SCALING
+            frame, width, height, "rgb24", src_colorspace=ITU709 if hd else None, interpolation=self._scaling
         ).to_ndarray()
         # The turn that the display matrix asks for, counter-clockwise.
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def _form(frame: Any) -> tuple[Any, ...]:
+    return frame.width, frame.height, frame.format.name, int(frame.colorspace)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .colours import CODED, MPEG_RANGE, SCALING, Colours
 from .sound import Converted, SoundSource, as_sound
 from .timing import fit_audio
-from .video import ITU709, SCALING
 from .video_index import coder_rate
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
@@ -26,7 +26,6 @@ BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for s
 MOST_BITS = 128_000, 512_000  # a channel, all channels
 BLOCK = 1024  # samples of an AAC frame
 LARGEST_SIDE = 16384  # px, x264's limit
-MPEG_RANGE, BT709 = 1, 1  # AVColorRange, and the number of BT.709 in all three tables of H.273
 
 
 class VideoWriter:
@@ -43,6 +42,7 @@ class VideoWriter:
         audio: samples [C, T] and their rate, or a source that this object alone reads; None = no sound. Rates that AAC
             lacks are resampled to 48 kHz, channel counts other than 1, 2 and 6 are mixed to mono.
         crf: x264's quality, 0 (lossless) to 51; at 16 the loss cannot be seen.
+        colours: what the file's numbers mean; frames that are written as they were decoded need those of their source.
 
     Raises:
         ValueError: a size or rate that makes no sense.
@@ -58,6 +58,7 @@ class VideoWriter:
         fps: Fraction,
         audio: SoundSource | tuple[Any, int] | None = None,
         crf: int = 16,
+        colours: Colours | None = None,
     ) -> None:
         import av
         from av.video.reformatter import VideoReformatter
@@ -76,6 +77,7 @@ class VideoWriter:
         self._shape = (height, width, 3)
         self._frames, self._samples = 0, 0
         self._fps = coder_rate(fps)
+        self._colours = colours or Colours()
         self._reformatter = VideoReformatter()
         self._sound = None if audio is None else _encodable(as_sound(audio))
         self._rate = FALLBACK_RATE if self._sound is None else self._sound.rate
@@ -112,8 +114,30 @@ class VideoWriter:
                 f"Expected uint8 frames [n, {', '.join(map(str, self._shape))}], got {frames.dtype} "
                 f"{list(frames.shape)}. All frames of a video have one size."
             )
+        self._encode(map(self._picture, frames))
+
+    def write_coded(self, frames: Iterable[Any]) -> None:
+        """Append PyAV frames without a conversion.
+
+        Args:
+            frames: 4:2:0 in the `colours` and of the size announced.
+
+        Raises:
+            ValueError: another size or format.
+        """
+        height, width, _ = self._shape
+        frames = list(frames)
         for frame in frames:
-            self._mux(self._video.encode(self._picture(frame)))
+            found = frame.format.name, frame.width, frame.height
+            if found != (CODED, width, height):
+                raise ValueError(f"Expected frames {CODED} of {width} x {height} px, got {found}.")
+        self._encode(frames)
+
+    def _encode(self, pictures: Iterable[Any]) -> None:
+        for picture in pictures:
+            picture.pts, picture.time_base = self._frames, 1 / self._fps
+            picture.pict_type = 0  # the encoder's choice, not what a decoder found
+            self._mux(self._video.encode(picture))
             self._frames += 1
         self._write_sound(last=False)
 
@@ -149,17 +173,20 @@ class VideoWriter:
         import av
 
         if "libx264" in av.codecs_available:
-            stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": str(crf), "preset": PRESET})
+            # Captions would come along with frames as decoded, and be missing where the face is new.
+            options = {"crf": str(crf), "preset": PRESET, "a53cc": "0"}
+            stream = self._container.add_stream("libx264", rate=self._fps, options=options)
         elif "libopenh264" in av.codecs_available:
             stream = self._container.add_stream("libopenh264", rate=self._fps)
         else:
             raise RuntimeError("This PyAV has no H.264 encoder. Install the wheel from PyPI: pip install -U av")
         height, width, _ = self._shape
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, CODED
         context = stream.codec_context
         context.time_base = 1 / self._fps
-        context.color_range, context.colorspace = MPEG_RANGE, BT709
-        context.color_primaries = context.color_trc = BT709
+        colours = self._colours
+        context.color_range, context.colorspace = MPEG_RANGE, colours.matrix
+        context.color_primaries, context.color_trc = colours.primaries, colours.transfer
         return stream
 
     def _add_audio(self, sound: SoundSource) -> Any:
@@ -175,15 +202,13 @@ class VideoWriter:
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
-        picture = self._reformatter.reformat(
+        return self._reformatter.reformat(
             picture,
-            format="yuv420p",
-            dst_colorspace=ITU709,
+            format=CODED,
+            dst_colorspace=self._colours.scaler,
             dst_color_range=MPEG_RANGE,
             interpolation=SCALING,
         )
-        picture.pts, picture.time_base = self._frames, 1 / self._fps
-        return picture
 
     def _write_sound(self, last: bool) -> None:
         """Encode the sound up to the pictures written so far, so that both lie side by side in the file."""

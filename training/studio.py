@@ -13,7 +13,7 @@ from models.generator import load_generator
 from models.geometry import warp_crops
 from models.identity import FaceEmbedding, load_recogniser
 from models.mouth import mouth
-from models.pipeline import SwapOptions, as_pictures, picked, swap_frames
+from models.pipeline import SwapOptions, as_pictures, swap_frames
 from models.sound import DrivingMel, seconds_of
 from models.tracks import track_faces
 
@@ -63,7 +63,7 @@ class Studio:
         Raises:
             ValueError: no face is found.
         """
-        track = picked(track_faces([still[None]], self.detector, FPS), np.zeros(len(windows), int))
+        track = track_faces([still[None]], self.detector, FPS).pick(np.zeros(len(windows), int))
         frames = np.repeat(still[None], len(windows), 0)
         return swap_frames(frames, track, windows, who, self.generator, SwapOptions()), track
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .fused import ReflectionPad, convolved_relu, joining, joins_relu, normalised_joined, unbiased
+
 CACHED = 600_000  # weights that a core's own cache holds beside the maps: 1.2 MB of 2 in bfloat16
 LARGE_MAP = 1024  # pixels from which torch's own kernel for normalised and modulated maps is the fastest on a CPU
 
@@ -73,7 +75,11 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H', W']."""
-        y = self.conv_block(x)
+        conv, norm = self.conv_block
+        assert isinstance(conv, nn.Conv2d)
+        if joins_relu(x, conv, norm):
+            return convolved_relu(x, conv, x if self.residual else None)
+        y = norm(conv(x))
         return rectified(added(y, x) if self.residual else y)
 
 
@@ -167,6 +173,8 @@ def normalised(x: Tensor, style: Tensor) -> Tensor:
     scale, shift = 1 + style[:, 0].float(), style[:, 1].float()
     if compiled_for_cpu(x):
         return _normalised_compiled(x, scale, shift)
+    if joining(x):
+        return normalised_joined(x, scale, shift)
     pixels = x.shape[2] * x.shape[3]
     if x.device.type == "cpu" and pixels >= LARGE_MAP and len(style) == 1:
         return nn.functional.group_norm(x, x.shape[1], scale.flatten().to(x.dtype), shift.flatten().to(x.dtype), 1e-8)
@@ -198,8 +206,8 @@ class IdentityBlock(nn.Module):
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
-        self.conv2 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
+        self.conv1 = nn.Sequential(ReflectionPad(1), nn.Conv2d(channels, channels, 3))
+        self.conv2 = nn.Sequential(ReflectionPad(1), nn.Conv2d(channels, channels, 3))
         self.style1 = Style(dim, channels)
         self.style2 = Style(dim, channels)
 
@@ -218,9 +226,9 @@ class IdentityBlock(nn.Module):
 
 
 def _convolved(padded: nn.Sequential, x: Tensor) -> Tensor:
-    """Padding and convolution; see `convolved_in_parts`."""
-    if not compiled_for_cpu(x):
-        return padded(x)
+    """Padding and convolution before a norm; see `convolved_in_parts`, `unbiased`."""
     pad, conv = padded
     assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-    return convolved_in_parts(pad(x), conv.weight, conv.bias)
+    if compiled_for_cpu(x):
+        return convolved_in_parts(pad(x), conv.weight, conv.bias)
+    return unbiased(conv, pad(x))

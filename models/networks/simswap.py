@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import IdentityBlock
+from .fused import ReflectionPad
 
 BLOCKS = 9
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB
@@ -28,7 +29,7 @@ class SimSwap(nn.Module):
         super().__init__()
         self.multiple = 1 << downs
         self.io_norm = io_norm
-        self.first_layer = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, stem, 7), nn.BatchNorm2d(stem), nn.ReLU())
+        self.first_layer = nn.Sequential(ReflectionPad(3), nn.Conv2d(3, stem, 7), nn.BatchNorm2d(stem), nn.ReLU())
         levels = range(4 - downs, 4)  # down1 to down3, and down0 before them where there are four
         self.downs, self.ups = [f"down{level}" for level in levels], [f"up{level}" for level in reversed(levels)]
         width = stem
@@ -39,7 +40,7 @@ class SimSwap(nn.Module):
         for name in self.ups:
             self.add_module(name, _up(width, width // 2))
             width //= 2
-        self.last_layer = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(stem, 3, 7))
+        self.last_layer = nn.Sequential(ReflectionPad(3), nn.Conv2d(stem, 3, 7))
 
     def styles(self, embedding: Tensor) -> list[Tensor]:
         """All AdaIN styles of identity vectors [B,id_dim], so that they are computed once per identity."""

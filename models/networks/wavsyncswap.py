@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, IdentityBlock, Style, TransposedBlock, added, audio_tower, normalised
+from .fused import ReflectionPad, unbiased
 
 SIZES = (96, 128, 192, 256, 384, 512)
 
@@ -48,7 +49,7 @@ class IdentitySkip(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, kept: Tensor) -> Tensor:
         """[B, C, H, W], a style [B or 1, 2, C, 1, 1], and 1 or 0 [B or 1, 1, 1, 1] where the face is kept or not."""
-        styled = normalised(self.conv(x), style)
+        styled = normalised(unbiased(self.conv, x), style)
         return styled if self.passage is None else added(styled, kept.to(x.dtype) * self.passage(x))
 
 
@@ -99,7 +100,7 @@ class WavSyncSwap(nn.Module):
 
         self.audio_encoder = audio_tower(preset.audio_width)
         self.audio_map = _audio_map(preset.audio_map, px >> downs)
-        self.face_encoder = nn.ModuleList([nn.Sequential(nn.ReflectionPad2d(3), ConvBlock(6, widths[-1], 7))])
+        self.face_encoder = nn.ModuleList([nn.Sequential(ReflectionPad(3), ConvBlock(6, widths[-1], 7))])
         for inputs, outputs in zip(widths[:0:-1], widths[-2::-1], strict=True):
             self.face_encoder.append(ConvBlock(inputs, outputs, 3, 2, 1))
         self.style_projection = nn.Linear(id_dim, preset.style_dim) if preset.style_dim else nn.Identity()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models import geometry
-from models.blend import paste_faces
+from models.blend import paste_faces, paste_into
 
 cv2 = pytest.importorskip("cv2")
 
@@ -249,6 +249,32 @@ def test_chunks_do_not_matter():
         part, mask = paste_faces(frames[i : i + 1], crops[i : i + 1], one)  # type: ignore[arg-type]
         np.testing.assert_array_equal(part[0], whole[i])
         np.testing.assert_array_equal(mask[0], masks[i])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_many_frames_side_by_side_equal_one_after_the_other(dtype, monkeypatch):
+    monkeypatch.setattr("models.parallel._cores", lambda: 8)
+    frames = _noise((24, 240, 320, 3), dtype)
+    places = [None if i % 5 == 0 else (150 + i, 110 - i, 100 + i, i) for i in range(24)]
+    track, crops = _track(frames, *places), _noise((24, 64, 64, 3), "f4")
+    together, masks = paste_faces(frames, crops, track)
+    into = frames.copy()
+    paste_into(into, crops, track)
+    monkeypatch.setattr("models.parallel._cores", lambda: 1)
+    alone, alone_masks = paste_faces(frames, crops, track)
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(masks, alone_masks)
+    np.testing.assert_array_equal(into, alone)
+    np.testing.assert_array_equal(together[::5], frames[::5])
+    assert masks[~track.present].max() == 0 and (masks[track.present].max((1, 2)) == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_broken_crop_harms_nothing_outside_the_mask(dtype):
+    frames = _noise((1, 240, 320, 3), dtype)
+    pasted, masks = paste_faces(frames, _flat(1, 64, np.nan), _track(frames, PLACE), colour_match="off")
+    np.testing.assert_array_equal(pasted[masks == 0], frames[masks == 0])
 
 
 @pytest.mark.parametrize(

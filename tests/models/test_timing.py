@@ -66,7 +66,7 @@ def test_planned_reading_equals_the_plan_and_reads_little(policy, frames):
     plan = plan_length(frames, Fraction(10), Fraction(3), policy)
     for size in (1, 4, 30):
         source = Numbers()
-        parts = [read_planned(source, plan, i, min(i + size, plan.frames)) for i in range(0, plan.frames, size)]
+        parts = [read_planned(source.read, plan, i, min(i + size, plan.frames)) for i in range(0, plan.frames, size)]
         assert np.concatenate(parts).ravel().tolist() == indices(plan)
         assert source.read_frames <= plan.frames
 
