@@ -139,12 +139,23 @@ def warp_crops(frames: NDArray, matrices: Matrices, size: int) -> NDArray:
     return np.stack(crops) if crops else np.empty((0, size, size, frames.shape[-1]), frames.dtype)
 
 
+def supersampling(matrix: Matrices, size: int) -> tuple[int, bool]:
+    """How a crop of `size` is sampled: so many times as finely along a side, and whether linearly or (False) cubically.
+
+    Args:
+        matrix: [2, 3] frame pixels -> unit crop.
+        size: side of the crop in pixels.
+    """
+    source_side = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
+    factor = int(np.clip(np.floor(source_side / size), 1, 8))
+    return factor, bool(factor > 1 or source_side >= size)
+
+
 def _warp_crop(frame: NDArray, matrix: Matrices, size: int) -> NDArray:
     import cv2
 
-    source_side = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
-    factor = int(np.clip(np.floor(source_side / size), 1, 8))
-    flags = cv2.INTER_LINEAR if factor > 1 or source_side >= size else cv2.INTER_CUBIC
+    factor, smooth = supersampling(matrix, size)
+    flags = cv2.INTER_LINEAR if smooth else cv2.INTER_CUBIC
     warped = cv2.warpAffine(
         frame,
         pixel_matrix(matrix, size * factor),
