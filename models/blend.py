@@ -128,6 +128,29 @@ def paste_area(
     return None if area is None else (area, _soft_rectangle(matrix, area, feather, erode))
 
 
+def edge(matrices: Matrices, feather: float, erode: float) -> tuple[float, float, NDArray[np.float64]]:
+    """The rounded rectangle that is pasted, in crop sides.
+
+    Args:
+        matrices: [..., 2, 3] frame pixels -> unit crop.
+        feather: see `paste_faces`.
+        erode: see `paste_faces`.
+
+    Returns:
+        Half its side; the radius of its corners; the width [...] of its soft edge, which lies within.
+    """
+    half = 0.5 - erode
+    # At least one frame pixel wide (no stairs), at most to the middle of the crop.
+    width = np.clip(feather, np.hypot(matrices[..., 0, 0], matrices[..., 1, 0]), half)
+    return half, min(ROUNDING, half), np.asarray(width)
+
+
+def fitted_side(matrices: Matrices, size: int) -> NDArray[np.int64]:
+    """Side [...] to which a crop of `size` is averaged down where it is clearly larger than its place, else `size`."""
+    side = np.maximum(np.ceil(1 / np.hypot(matrices[..., 0, 0], matrices[..., 1, 0])), 2).astype(np.int64)
+    return np.where(size <= SHRINK * side, size, side)
+
+
 def _check(frames: NDArray, crops: NDArray, track: FaceTrack, mask: NDArray | None, colour_match: str) -> None:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype not in (np.uint8, np.float32):
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected uint8 or float32 [N, H, W, 3].")
@@ -168,10 +191,7 @@ def _soft_rectangle(matrix: Matrices, area: Rectangle, feather: float, erode: fl
     rows, columns = area
     x = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5
     y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5)[:, None]
-    half = 0.5 - erode
-    radius = min(ROUNDING, half)
-    # At least one frame pixel wide (no stairs), at most to the middle of the crop.
-    width = float(np.clip(feather, np.hypot(matrix[0, 0], matrix[1, 0]), half))
+    half, radius, width = edge(matrix, feather, erode)
     beyond = []  # the straight part of a side, from the centre outwards
     for a, b, c in np.float32(matrix - ((0, 0, 0.5),)):
         beyond.append(np.abs(a * x + (b * y + c)))
@@ -190,8 +210,8 @@ def _fitted(crop: Floats, matrix: Matrices) -> Floats:
     """The crop, averaged down where it is clearly larger than its place in the frame, so that warping cannot alias."""
     import cv2
 
-    side = max(int(np.ceil(1 / np.hypot(matrix[0, 0], matrix[1, 0]))), 2)
-    if len(crop) <= SHRINK * side:
+    side = int(fitted_side(matrix, len(crop)))
+    if side == len(crop):
         return crop
     return np.asarray(cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 

@@ -136,6 +136,7 @@ class FaceGenerator(ABC):
         references: Tensor | None = None,
         batch: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        to: torch.device | None = None,
     ) -> Tensor:
         """Generate new crops; N in = N out.
 
@@ -147,9 +148,11 @@ class FaceGenerator(ABC):
             references: [N or 1, 3, S', S'] pictures of the same face, like `crops`; None = each crop itself (spec A10).
             batch: crops a forward pass; None = by free memory. Out of memory halves it, and work goes on where it was.
             progress: called with (done, N) after every batch; may raise to interrupt.
+            to: where the result is wanted, the CPU or the network's device, which may not be done with it on return;
+                None = on the CPU.
 
         Returns:
-            float32 [N, 3, px, px] RGB in [0, 1] on the CPU.
+            float32 [N, 3, px, px] RGB in [0, 1].
 
         Raises:
             ValueError: counts differ, or the weights do not fit the identity, see `check_identity`.
@@ -161,7 +164,9 @@ class FaceGenerator(ABC):
         device, prepared, count = self.device, self.prepare(embedding), len(crops)
         if device.type == "cpu":
             keep_freed()
-        result = torch.empty(count, 3, self.px, self.px, pin_memory=device.type == "cuda")
+        to = to or torch.device("cpu")
+        pinned = device.type == "cuda" and to.type == "cpu"
+        result = torch.empty(count, 3, self.px, self.px, device=to, pin_memory=pinned)
 
         def drawn(part: slice) -> Tensor:
             target = self.fit(moved(crops[part], device))
@@ -195,7 +200,8 @@ class FaceGenerator(ABC):
                     progress(done, count)
                 continue
             release(device)  # not while the failure holds on to its tensors
-        wait_for(device)
+        if to.type == "cpu":
+            wait_for(device)
         return result
 
     def _batch(self, device: torch.device) -> int:

@@ -13,6 +13,7 @@ MAPS = 12 * 64  # channels of the full size of the crop that are alive at a time
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of malloc.h
 LARGEST = 32 << 20  # bytes of a piece that is kept: where glibc itself ends
 KEPT = 128 << 20  # bytes at the end of the heap that are kept
+PIXELS = 16 << 20  # of pictures that are worked on at a time where a dozen numbers a pixel are alive: 0.8 GB
 SHARE = 0.5  # of the free memory that may be taken: the host and the frames need some, too
 
 
@@ -38,6 +39,12 @@ def batch_size(device: torch.device, px: int, itemsize: int) -> int:
     """
     most, free = MOST.get(device.type, MOST["cpu"]), free_bytes(device)
     return most if free is None else max(1, min(most, int(SHARE * free) // (MAPS * px * px * itemsize)))
+
+
+def parts(count: int, pixels: int) -> list[slice]:
+    """So many pictures in parts that are worked on at a time, by the pixels of each."""
+    step = max(1, PIXELS // max(1, pixels))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def out_of_memory(error: BaseException) -> bool:

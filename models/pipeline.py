@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import blend, geometry, timing
+from . import geometry, timing
 from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from .face_track import FaceTrack
+from .face_work import FaceWork, as_arrays, as_pictures
 from .frames import FrameSource, StillImage
-from .memory import trim
+from .memory import trim, wait_for
 from .pictures import FaceWindows, Pictures, face_windows, pictures
 from .references import Preview, References, preview_rows, shot_numbers
 from .sound import DrivingMel, SoundSource, as_sound, seconds_of
@@ -74,9 +75,9 @@ class ChunkReferences:
     frames: NDArray[np.integer]
     shots: NDArray[np.integer]
 
-    def choose(self, crops: NDArray[np.uint8], there: NDArray[np.integer]) -> torch.Tensor:
-        """References for the crops uint8 [m, S, S, 3] of the chunk's frames `there` -> uint8 [m, 3, S, S]."""
-        return as_pictures(self.references.choose(crops, self.frames[there], self.shots[there]))
+    def choose(self, crops: torch.Tensor, there: NDArray[np.integer]) -> torch.Tensor:
+        """References for the crops uint8 [m, 3, S, S] of the chunk's frames `there`; the same on the CPU."""
+        return as_pictures(self.references.choose(as_arrays(crops), self.frames[there], self.shots[there]))
 
 
 @dataclass(frozen=True)
@@ -203,22 +204,19 @@ def swap_frames(
         uint8 [n, H, W, 3].
     """
     watch = watch or Stopwatch()
-    there = np.flatnonzero(track.present)
-    if not len(there):
+    work = FaceWork(frames, track, generator.device)
+    if not len(work.there):
         return frames
     with watch("warp"):
-        everywhere = len(there) == len(frames)  # then nothing is copied
-        crops = geometry.warp_crops(frames if everywhere else frames[there], track.matrices[there], generator.px)
-        shown = None if references is None else references.choose(crops, there)
+        crops = work.crops(generator.px)
+        shown = None if references is None else references.choose(crops, work.there)
+        wait_for(crops.device)  # so that each stage's time is its own
     with watch("net"):
-        heard = windows[torch.from_numpy(there)]
-        made = generator.generate(as_pictures(crops), heard, embedding, shown, progress=lambda *_: alive())
-        drawn = np.zeros((len(frames), *made.shape[2:], 3), np.float32)
-        drawn[there] = made.permute(0, 2, 3, 1).numpy()
+        heard = windows[torch.from_numpy(work.there)]
+        made = generator.generate(crops, heard, embedding, shown, progress=lambda *_: alive(), to=work.device)
+        wait_for(made.device)
     with watch("paste"):
-        result = frames if frames.flags.owndata and frames.flags.writeable else frames.copy()
-        blend.paste_into(result, drawn, track, options.feather, options.colour_match)
-    return result
+        return work.pasted(made, options.feather, options.colour_match)
 
 
 def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[], None]) -> Preview:
@@ -236,11 +234,6 @@ def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[],
         return np.concatenate(cut), rows
 
     return crops
-
-
-def as_pictures(crops: NDArray[np.uint8]) -> torch.Tensor:
-    """uint8 [n, S, S, 3] -> uint8 [n, 3, S, S]: a quarter of what floats would take on the way to a device."""
-    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
 def _chunk(frame: int, device: torch.device) -> int:

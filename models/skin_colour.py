@@ -19,6 +19,7 @@ Mask = NDArray[np.bool_]
 
 SIDE = 96  # px of the small crops that statistics are taken from
 SKIN_LEFT, SKIN_TOP, SKIN_SIDE = 16, 21, 64  # px in them: the square that holds all of the skin
+SQUARE = slice(SKIN_TOP, SKIN_TOP + SKIN_SIDE), slice(SKIN_LEFT, SKIN_LEFT + SKIN_SIDE)
 LEAST_SKIN = 64  # pixels of skin inside the frame below which colours are left alone
 GAIN = (0.7, 1.4)  # limits of the spread's correction: a blurry or noisy face must not be blown up
 SKIN_SPREAD = 4.0  # standard deviations from the skin's mean up to which the spread is corrected
@@ -43,6 +44,13 @@ def skin() -> Mask:
     return area & ~ellipse(CROP_TEMPLATE[3:].mean(0), 0.18, 0.10)
 
 
+def square_of(matrices: Matrices) -> Matrices:
+    """Frame pixels -> unit crop becomes frame pixels -> the square that holds the skin, as a unit; [..., 2, 3]."""
+    squares = matrices * (SIDE / SKIN_SIDE)
+    squares[..., 2] -= (SKIN_LEFT / SKIN_SIDE, SKIN_TOP / SKIN_SIDE)
+    return squares
+
+
 def matched(crop: Floats, frame: NDArray[Any], matrix: Matrices, skin: Mask) -> Floats:
     """The crop with its skin's mean and spread in Lab taken from the frame's own face.
 
@@ -57,20 +65,18 @@ def matched(crop: Floats, frame: NDArray[Any], matrix: Matrices, skin: Mask) -> 
     """
     import cv2
 
-    to_square = matrix * (SIDE / SKIN_SIDE)
-    to_square[:, 2] -= (SKIN_LEFT / SKIN_SIDE, SKIN_TOP / SKIN_SIDE)
+    to_square = square_of(matrix)
     skin = _inside_frame(skin, to_square, *frame.shape[:2])
     if np.count_nonzero(skin) < LEAST_SKIN:
         return crop
     original = warp_crops(frame[None], to_square[None], SKIN_SIDE)[0]
     original = np.multiply(original, np.float32(1 / 255 if frame.dtype == np.uint8 else 1), dtype=np.float32)
     lab = small = _lab(crop)
-    square = slice(SKIN_TOP, SKIN_TOP + SKIN_SIDE), slice(SKIN_LEFT, SKIN_LEFT + SKIN_SIDE)
     if len(crop) != SIDE:
         way = cv2.INTER_AREA if len(crop) > SIDE else cv2.INTER_LINEAR
         small = _lab(cv2.resize(crop, (SIDE, SIDE), interpolation=way))
     wanted, wanted_spread = _statistics(_lab(original), skin)
-    found, spread = _statistics(small[square], skin)
+    found, spread = _statistics(small[SQUARE], skin)
     spread = np.maximum(spread, LEAST_SPREAD)
     gain = np.clip(wanted_spread / spread, *GAIN)
     # Stretched like skin, colours far from it (a blue wall, hair, teeth) would run away; they are only moved along.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.adapters import merge
+from models.face_work import as_pictures
 from models.footage import Footage
 from models.frames import FrameArray, to_rgb_uint8
 from models.generator import FaceGenerator
@@ -16,7 +17,7 @@ from models.identity import FaceEmbedding, Recogniser
 from models.metrics.sync import score_crops
 from models.metrics.sync_model import SyncModel
 from models.mouth import mouth_psnr
-from models.pipeline import Sound, as_pictures
+from models.pipeline import Sound
 from models.resample import SAMPLE_RATE, to_mono_16k
 
 from .batches import aligned_faces, arcface_matrix

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw
 
 from models.adaptation import adapt
 from models.adapters import merge
+from models.face_work import as_pictures
 from models.faces import Detection
 from models.footage import gather
 from models.frames import FrameArray, to_rgb_uint8
-from models.pipeline import as_pictures
 
 from .adapt import bar_of
 from .clips import FPS

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from models.audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from models.face_track import FaceTrack
+from models.face_work import as_pictures
 from models.faces import largest_face, load_detector
 from models.generator import load_generator
 from models.geometry import warp_crops
 from models.identity import FaceEmbedding, load_recogniser
 from models.mouth import mouth
-from models.pipeline import SwapOptions, as_pictures, swap_frames
+from models.pipeline import SwapOptions, swap_frames
 from models.sound import DrivingMel, seconds_of
 from models.tracks import track_faces
 

@@ -64,7 +64,7 @@ class Painter:
     def greens(windows: torch.Tensor) -> torch.Tensor:
         return 0.2 + (windows.mean((1, 2, 3)) + 4) / 8
 
-    def generate(self, crops, windows, embedding, references=None, batch=None, progress=None) -> torch.Tensor:
+    def generate(self, crops, windows, embedding, references=None, progress=None, to=None) -> torch.Tensor:
         assert len(crops) == len(windows)
         result = torch.zeros(len(crops), 3, self.px, self.px)
         result[:, 1] = self.greens(windows)[:, None, None]

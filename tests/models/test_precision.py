@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from models.audio import driving_mel, load_mel, open_ended_windows
+from models.face_work import as_pictures
 from models.faces import load_detector
 from models.generator import load_generator
 from models.geometry import warp_crops
 from models.identity import FaceEmbedding
-from models.pipeline import as_pictures
 from models.precision import BOUND, set_precision
 from models.tracks import track_faces
 from models.video import VideoFile

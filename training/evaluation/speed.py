@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from models.audio import driving_mel, load_mel, open_ended_windows
+from models.face_work import as_pictures
 from models.geometry import warp_crops
 from models.metrics.rtf import Timing, rounds, timings
 from models.networks.wav2lip import SIDE as WAV2LIP_SIDE
-from models.pipeline import Sound, as_pictures
+from models.pipeline import Sound
 from models.systems import typed
 from models.timing import fit_audio
 from models.tracks import track_faces
