@@ -70,7 +70,7 @@ class FaceWork:
                 return new
         drawn = np.zeros((len(self._frames), *faces.shape[2:], 3), np.float32)
         drawn[self.there] = as_arrays(faces)
-        result = self._frames if self._frames.flags.owndata and self._frames.flags.writeable else self._frames.copy()
+        result = self._own()
         blend.paste_into(result, drawn, self._track, feather, colour_match)
         return result
 
@@ -86,6 +86,10 @@ class FaceWork:
         self._held = None
         release(self._device)  # not while the failure holds on to its tensors
         return None
+
+    def _own(self) -> NDArray[np.uint8]:
+        flags = self._frames.flags
+        return self._frames if flags.owndata and flags.writeable else self._frames.copy()
 
     def _showing(self) -> NDArray[np.uint8]:
         everywhere = len(self.there) == len(self._frames)  # then nothing is copied
@@ -103,7 +107,7 @@ class FaceWork:
         new = _downloaded(blend_torch.paste(self._held, faces, matrices, feather, colour_match=colour_match))
         if len(new) == len(self._frames):
             return new
-        result = self._frames.copy()
+        result = self._own()
         result[self.there] = new
         return result
 

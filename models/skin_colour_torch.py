@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import warp
 from .geometry import Matrices, invert
+from .lab import to_lab, to_rgb
 from .skin_colour import GAIN, LEAST_SKIN, LEAST_SPREAD, SIDE, SKIN_SIDE, SKIN_SPREAD, SQUARE, skin, square_of
 
 
@@ -24,21 +25,19 @@ def matched(crops: Tensor, sides: NDArray[np.int64], frames: Tensor, matrices: M
     Returns:
         float32 [N, 3, S, S] RGB 0..1.
     """
-    from kornia.color import lab_to_rgb, rgb_to_lab
-
     squares, device = square_of(matrices), crops.device
     where = warp.places(invert(squares), (SKIN_SIDE, SKIN_SIDE), frames.shape[-2:], device)
     shown = (torch.from_numpy(skin()).to(device) & (where.abs() <= 1).all(-1))[:, None]  # inside the frame
-    wanted, wanted_spread = _statistics(rgb_to_lab(warp.crops(frames, squares, SKIN_SIDE) / 255), shown)
-    found, spread = _statistics(rgb_to_lab(_small(crops, sides)), shown)
+    wanted, wanted_spread = _statistics(to_lab(warp.crops(frames, squares, SKIN_SIDE) / 255), shown)
+    found, spread = _statistics(to_lab(_small(crops, sides)), shown)
     spread = spread.clamp(min=LEAST_SPREAD)
     gain = (wanted_spread / spread).clamp(*GAIN)
     reach = SKIN_SPREAD * spread
-    lab = rgb_to_lab(crops)
+    lab = to_lab(crops)
     stretch = ((lab - found) / reach).clamp_(-1, 1)
     lab += stretch.mul_((gain - 1) * reach).add_(wanted - found)
     enough = shown.sum((1, 2, 3), keepdim=True) >= LEAST_SKIN
-    return torch.where(enough, lab_to_rgb(lab), crops)
+    return torch.where(enough, to_rgb(lab), crops)
 
 
 def _small(crops: Tensor, sides: NDArray[np.int64]) -> Tensor:

@@ -17,7 +17,6 @@ from tests.models.swapping import Painter, embedding, generator
 from tests.models.test_blend_torch import BOUNDS, HEIGHT, WIDTH, matrices, smooth
 
 cv2 = pytest.importorskip("cv2")
-pytest.importorskip("kornia")
 
 CPU = torch.device("cpu")
 card = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
