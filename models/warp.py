@@ -1,7 +1,7 @@
 """Warps of many pictures at once in torch: `geometry`'s crops, and crops back into their frames, on a graphics card.
 
-The same places are sampled as on the CPU. OpenCV rounds them to a 32nd of a pixel where pictures are bytes; here nothing
-is rounded before the end.
+The same places are sampled as on the CPU. OpenCV rounds them to a 32nd of a pixel where pictures are bytes; here
+nothing is rounded before the end.
 """
 
 from __future__ import annotations
