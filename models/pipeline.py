@@ -37,7 +37,9 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; three chunks are on their way at a time
+_Made = tuple[Pictures, FaceWindows | None, NDArray[np.uint8] | None]  # frames, their windows, and what these show now
+
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; four chunks are on their way at a time
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
 TRIMMED = 16  # chunks after which memory is given back
 
@@ -147,23 +149,16 @@ def talking_swap(
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
         references = References(watch.timed("warp", _preview(source, track, generator.px, alive)))
         decoded = watch.each("decode", _planned(source.twin(), driven, plan, size, track, generator.mel_lag))
-        deliver = watch.timed("encode", lambda chunk: _deliver(writer, *chunk))
-        with ahead(decoded) as chunks, behind(deliver) as write:
+        encode = watch.timed("encode", lambda whole: whole.write(writer))
+        with ahead(decoded) as chunks, behind(encode) as write, behind(_putter(write, watch)) as deliver:
             for whole, faces, heard in _trimmed(chunks):
                 made = None
                 if faces is not None:
-                    shots = shot_numbers(track.cuts, faces.numbers)
-                    job = (
-                        faces.frames,
-                        faces.track,
-                        heard[torch.from_numpy(faces.rows)],
-                        embedding,
-                        generator,
-                        options,
-                    )
-                    chosen = ChunkReferences(references, faces.numbers, shots)
+                    heard = heard[torch.from_numpy(faces.rows)]
+                    job = (faces.frames, faces.track, heard, embedding, generator, options)
+                    chosen = ChunkReferences(references, faces.numbers, shot_numbers(track.cuts, faces.numbers))
                     made = swap_frames(*job, chosen, watch=watch, alive=alive)
-                write((whole, faces, made))
+                deliver((whole, faces, made))
                 start += len(whole.frames)
                 step(needed + start, total)
     remarks = [track.report(generator.px), plan.message, *info.notes]
@@ -280,11 +275,17 @@ def _planned(
         yield whole, face_windows(whole, track, numbers), heard
 
 
-def _deliver(writer: VideoWriter, whole: Pictures, faces: FaceWindows | None, made: NDArray[np.uint8] | None) -> None:
-    """Append a chunk to the video; `made` is what its windows show now."""
-    if faces is not None and made is not None:
-        whole.put(faces.rows, faces.area, faces.frames, made)
-    whole.write(writer)
+def _putter(write: Callable[[Pictures], None], watch: Stopwatch) -> Callable[[_Made], None]:
+    """Puts what a chunk's windows show now into its frames, and hands these on."""
+
+    def put(chunk: _Made) -> None:
+        whole, faces, made = chunk
+        if faces is not None and made is not None:
+            with watch("paste"):
+                whole.put(faces.rows, faces.area, faces.frames, made)
+        write(whole)
+
+    return put
 
 
 def _trimmed(chunks: Iterator[T]) -> Iterator[T]:

@@ -12,7 +12,7 @@ from models.video import VideoFile
 from models.video_writer import VideoWriter
 from tests.models.swapping import DiscDetector, Painter, clip, embedding, generator, speech
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 pytest.importorskip("cv2")
 
 
@@ -65,6 +65,30 @@ def test_a_file_keeps_its_frames_rate_and_sound(swap, tmp_path, fps):
     assert painted(result).all()
     corner = np.abs(made[:, :20, :20].astype(int) - frames[:, :20, :20]).mean()
     assert corner < 4  # the rest was only coded
+
+
+@pytest.mark.parametrize("matrix, full", [(1, False), (5, False), (None, False), (None, True)])
+def test_colours_are_those_of_the_source_whatever_its_matrix(swap, tmp_path, matrix, full):
+    frames = clip(12, absent=(3, 4, 5, 6))
+    frames[:, :40] = (150, 90, 40)
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.codec_context.color_range = 2 if full else 1
+        stream.codec_context.colorspace = matrix or 2
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+            space = {"dst_colorspace": 1 if matrix == 1 else 5, "dst_color_range": 2 if full else 1}
+            container.mux(stream.encode(picture.reformat(format="yuv420p", **space)))
+        container.mux(stream.encode(None))
+    with VideoFile(tmp_path / "in.mp4") as source:
+        assert (source.colours is None) == full  # the long way, by RGB
+        _, result = swap(source)
+        was = source.read(0, 12)
+    made = result.read(0, 12)
+    assert painted(result).tolist() == [i not in (3, 4, 5, 6) for i in range(12)]
+    assert np.abs(made[:, 4:32, 4:156].astype(int) - was[:, 4:32, 4:156]).mean() < 2
+    assert np.abs(made[:, 4:32, 4:156].mean((0, 1, 2)) - (150, 90, 40)).max() < 3
 
 
 def test_absent_frames_stay_as_they_were_and_indexes_do_not_shift(swap):
