@@ -11,11 +11,10 @@ from models import blend, blend_torch, geometry, memory, warp
 cv2 = pytest.importorskip("cv2")
 
 HEIGHT, WIDTH = 240, 320
-# Grey levels, largest and mean difference of what is pasted. Averages of bytes may be halves, which are rounded either
-# way. OpenCV's Lab is interpolated in a table: there and back it comes out 0.2 darker on average, and wrong by some
-# levels where colours are saturated; ours is exact.
-BOUNDS = {"off": (1, 0.03), "lab": (2, 0.33)}
-SATURATED = {"off": (1, 0.03), "lab": (8, 0.35)}
+# Grey levels, largest and mean difference of what is pasted. OpenCV's Lab is interpolated in a table: there and back it
+# comes out 0.2 darker on average, and wrong by some levels where colours are saturated; ours is exact.
+BOUNDS = {"off": (1, 0.002), "lab": (2, 0.33)}
+SATURATED = {"off": (1, 0.002), "lab": (8, 0.35)}
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
@@ -70,8 +69,9 @@ def agree(frames, crops, maps, bounds: tuple[int, float], device="cpu", **option
         assert difference.sum() <= bounds[1] * max(difference.size, 3000)  # a few pixels have no mean
 
 
-INSIDE = [(150.3, 110.8, 120, 12), (160, 120, 200, -35), (100, 90, 60, 0), (170.5, 130.25, 90.7, 180)]
-BEYOND = [(2, 3, 120, 20), (318, 238, 60, 0), (160, 120, 900, 45), (-900, 50, 100, 0), (160, -30, 110, 5)]
+# Sides at which bytes are averaged to no exact halves: these may be rounded either way.
+INSIDE = [(150.3, 110.8, 120, 12), (160, 120, 200, -35), (100, 90, 61, 3), (170.5, 130.25, 90.7, 180)]
+BEYOND = [(2, 3, 120, 20), (318, 238, 61, 2), (160, 120, 900, 45), (-900, 50, 100, 0), (160, -30, 110, 5)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
