@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ _Made = tuple[Pictures, FaceWindows | None, NDArray[np.uint8] | None]  # frames,
 
 CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; four chunks are on their way at a time
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
-TRIMMED = 16  # chunks after which memory is given back
+TRIMMED = 128  # frames after which memory is given back
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ def talking_swap(
         track = _tracked(source, needed, size, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
-        references = References(watch.timed("warp", _preview(source, track, generator.px, alive)))
+        references = References(watch.timed("warp", _preview(source, track, generator.px, size, alive)))
         decoded = watch.each("decode", _planned(source.twin(), driven, plan, size, track, generator.mel_lag))
         encode = watch.timed("encode", lambda whole: whole.write(writer))
         with ahead(decoded) as chunks, behind(encode) as write, behind(_putter(write, watch)) as deliver:
-            for whole, faces, heard in _trimmed(chunks):
+            for whole, faces, heard in _trimmed(chunks, size):
                 made = None
                 if faces is not None:
                     heard = heard[torch.from_numpy(faces.rows)]
@@ -214,18 +214,29 @@ def swap_frames(
         return work.pasted(made, options.feather, options.colour_match)
 
 
-def _preview(source: FrameSource, track: FaceTrack, px: int, alive: Callable[[], None]) -> Preview:
-    """Crops of a shot that references may be made of before it begins; `alive` is called before each, and may raise."""
+def _preview(source: FrameSource, track: FaceTrack, px: int, size: int, alive: Callable[[], None]) -> Preview:
+    """Crops of a shot that references may be made of before it begins.
+
+    Args:
+        source: the video.
+        track: of all its frames.
+        px: side of the crops.
+        size: frames held at a time.
+        alive: called before each frame, and may raise.
+    """
     shots = shot_numbers(track.cuts, np.arange(len(track)))
+
+    def decoded(row: int) -> Any:
+        alive()
+        return source.decoded(row, row + 1)[0]
 
     def crops(shot: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
         rows = preview_rows(np.flatnonzero(track.present & (shots == shot)))
         cut = []
-        for row in rows.tolist():
-            alive()
-            face = face_windows(pictures(source.decoded(row, row + 1), source.colours), track, np.array([row]))
-            assert face is not None  # it is there in all of these
-            cut.append(geometry.warp_crops(face.frames, face.track.matrices, px))
+        for some in (rows[start : start + size] for start in range(0, len(rows), size)):
+            faces = face_windows(pictures([decoded(row) for row in some.tolist()], source.colours), track, some)
+            assert faces is not None  # it is there in all of these
+            cut.append(geometry.warp_crops(faces.frames, faces.track.matrices, px))
         return np.concatenate(cut), rows
 
     return crops
@@ -252,7 +263,7 @@ def _tracked(
     known.detect = watch.timed("detect", known.detect)
     frames = watch.each("decode", _first_frames(source.twin(draft=True), count, chunk))
     with ahead(frames) as chunks:
-        for part in _trimmed(chunks):
+        for part in _trimmed(chunks, chunk):
             with watch("track"):
                 known.add(part)
             step(len(known))
@@ -288,13 +299,13 @@ def _putter(write: Callable[[Pictures], None], watch: Stopwatch) -> Callable[[_M
     return put
 
 
-def _trimmed(chunks: Iterator[T]) -> Iterator[T]:
-    """Chunks of frames; before some of them, what the ones before took is given back to the system.
+def _trimmed(chunks: Iterator[T], size: int) -> Iterator[T]:
+    """Chunks of `size` frames; before some of them, what the ones before took is given back to the system.
 
     Not before each: what is given back is asked for again, a tenth of the time of a fast job.
     """
     for number, chunk in enumerate(chunks):
-        if number % TRIMMED == 0:
+        if number % max(1, TRIMMED // size) == 0:
             trim()
         yield chunk
 
