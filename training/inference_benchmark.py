@@ -104,6 +104,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     limits = {name: {kind: max(p[kind] for p in seen) for kind in seen[0]} for name, seen in peaks.items()}
     rows = [_row(variant, limits) for variant in variants]
     record = {"environment": before, "limits": limits, "rounds": args.rounds, "rows": rows}
+    _ratios(rows)
+    if args.record:
+        write_json(args.record, record)  # whole jobs take long, and may be broken off
     _end_to_end(args, record, variants, device)
     _ratios(rows)
     record["load_after"] = environment(device).get("load")
@@ -116,9 +119,11 @@ def _variants(
     variants = []
     for name in args.systems:
         for dtype in [torch.float32] if name == UPSTREAM else types:
-            made = system(name, dtype, device, args.compile and name in RECIPES)
+            compiled, made = args.compile and name in RECIPES, None
             for batch in [1] if name == UPSTREAM else batches:
                 try:
+                    if compiled or made is None:  # compiled, smaller batches are filled up to the largest
+                        made = system(name, dtype, device, compiled)
                     variant = Variant(made, dtype, batch, device)
                     variant.warm()
                 except RuntimeError as error:

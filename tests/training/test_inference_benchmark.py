@@ -56,6 +56,18 @@ def test_a_run_gives_a_table_a_record_and_a_comparison(tmp_path, caplog):
 
 
 @pytest.mark.slow
+def test_what_was_measured_is_kept_when_whole_jobs_are_broken_off(tmp_path, monkeypatch):
+    def broken_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference_benchmark, "EndToEnd", broken_off)
+    command = "benchmark inference --systems small-96 --dtypes fp32 --batches 1 2 --rounds 1".split()
+    with pytest.raises(KeyboardInterrupt):
+        main([*command, "--record", str(tmp_path / "record.json")])
+    assert [row["batch"] for row in json.loads((tmp_path / "record.json").read_text())["rows"]] == [1, 2]
+
+
+@pytest.mark.slow
 def test_the_public_cascade_keeps_its_number_type_whatever_the_others_have(tmp_path):
     record = tmp_path / "record.json"
     command = ["benchmark", "inference", "--systems", "cascade upstream", "--dtypes", "bf16"]
