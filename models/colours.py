@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-MPEG_RANGE = 1  # AVColorRange
+MPEG_RANGE, FULL_RANGE = 1, 2  # AVColorRange
 BT709, UNKNOWN, BT470BG, SMPTE170M = 1, 2, 5, 6  # H.273; the last two are BT.601
 ITU709, ITU601 = 1, 5  # swscale's numbers of matrices
 HD_HEIGHT = 720  # players take untagged video from this height on as BT.709, below as BT.601
@@ -42,6 +42,24 @@ def untagged_matrix(height: int) -> int:
     return BT709 if height >= HD_HEIGHT else SMPTE170M
 
 
+def to_rgb(matrix: int, full: bool = False) -> dict[str, int]:
+    """What PyAV's reformatter has to be told to make RGB of YUV.
+
+    RGB has no matrix; naming another one makes PyAV before 17 set the first, which it forgets where both are alike.
+
+    Args:
+        matrix: H.273's or swscale's number.
+        full: whether numbers have full range.
+    """
+    known = {"src_colorspace": matrix, "dst_colorspace": ITU709 if matrix == ITU601 else ITU601}
+    return known | {"src_color_range": FULL_RANGE} if full else known
+
+
+def is_full(frame: Any) -> bool:
+    """Whether a decoded frame's numbers have full range: as it says, or by the old names of pixel formats."""
+    return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
+
+
 def colours_of(frame: Any, context: Any) -> Colours | None:
     """What a decoded frame's numbers mean.
 
@@ -54,7 +72,7 @@ def colours_of(frame: Any, context: Any) -> Colours | None:
         a rare matrix, an odd size, or pictures that are shown turned.
     """
     matrix = untagged_matrix(frame.height) if frame.colorspace == UNKNOWN else int(frame.colorspace)
-    plain = frame.format.name == CODED and frame.color_range in (0, MPEG_RANGE) and not getattr(frame, "rotation", 0)
+    plain = frame.format.name == CODED and not is_full(frame) and not getattr(frame, "rotation", 0)
     if not plain or matrix not in (BT709, BT470BG, SMPTE170M) or frame.width % 2 or frame.height % 2:
         return None
     return Colours(matrix, int(context.color_primaries), int(context.color_trc))

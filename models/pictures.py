@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .colours import CODED, MPEG_RANGE, SCALING, Colours
+from .colours import CODED, SCALING, Colours, to_rgb
 from .geometry import Matrices, invert
 from .parallel import each
 
@@ -25,7 +25,7 @@ Area = tuple[slice, slice]  # rows, columns
 Windows = NDArray[np.uint8]
 
 MARGIN = 8  # px around a crop: what interpolation reaches, and conversion at the rectangle's border
-GUARD = 2  # rows that repeat a rectangle's border when many are converted as one picture
+GUARD = 4  # rows that repeat a rectangle's border when many are converted as one picture
 
 
 @dataclass
@@ -94,7 +94,7 @@ class CodedPictures(Pictures):
             for slot, source in zip(slots, sources, strict=True):
                 slot[guard:-guard] = source[number][part]
             slots[:, :guard], slots[:, -guard:] = slots[:, [guard]], slots[:, [-guard - 1]]
-        rgb = _reformatted(tall, "rgb24", src_colorspace=self.colours.scaler).to_ndarray()
+        rgb = _reformatted(tall, "rgb24", **to_rgb(self.colours.scaler)).to_ndarray()
         return rgb.reshape(len(rows), -1, width, 3)[:, GUARD:-GUARD]
 
     def put(self, rows: NDArray[np.integer], area: Area, windows: Windows, made: Windows) -> None:
@@ -104,8 +104,7 @@ class CodedPictures(Pictures):
         height, width = _sides(area)
         padded = np.pad(made, ((0, 0), (GUARD, GUARD), (0, 0), (0, 0)), "edge")
         rgb = av.VideoFrame.from_ndarray(padded.reshape(-1, width, 3), "rgb24")
-        options = {"dst_colorspace": self.colours.scaler, "dst_color_range": MPEG_RANGE}
-        tall = _reformatted(rgb, CODED, **options)
+        tall = _reformatted(rgb, CODED, dst_colorspace=self.colours.scaler)
         parts = [plane.reshape(len(rows), -1, plane.shape[1]) for plane in _planes(tall)]
 
         def laid(i: int) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoints import sha256_file
-from .colours import CODED, DRAFT, HD_HEIGHT, ITU709, MPEG_RANGE, SCALING, UNKNOWN, Colours, colours_of
+from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_full, to_rgb, untagged_matrix
 from .frames import VideoInfo, check_range, in_chunks
 from .video_index import FrameIndex, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
@@ -289,15 +289,13 @@ class _Reader:
             return frame
         assert self.colours is not None
         matrix, (width, height, *_) = self.colours.scaler, self._form
-        return self._reformatter.reformat(
-            frame, width, height, CODED, dst_colorspace=matrix, dst_color_range=MPEG_RANGE, interpolation=SCALING
-        )
+        return self._reformatter.reformat(frame, width, height, CODED, dst_colorspace=matrix, interpolation=SCALING)
 
     def _picture(self, frame: Any) -> NDArray[np.uint8]:
         width, height, *_ = self._form  # a stream that changes its size on the way is brought to the first one
-        hd = height >= HD_HEIGHT and frame.colorspace == UNKNOWN
+        matrix = untagged_matrix(height) if frame.colorspace == UNKNOWN else int(frame.colorspace)
         rgb: Any = self._reformatter.reformat(
-            frame, width, height, "rgb24", src_colorspace=ITU709 if hd else None, interpolation=self._scaling
+            frame, width, height, "rgb24", interpolation=self._scaling, **to_rgb(matrix, is_full(frame))
         ).to_ndarray()
         # The turn that the display matrix asks for, counter-clockwise.
         turns = round(getattr(frame, "rotation", 0) / 90) % 4

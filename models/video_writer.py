@@ -206,7 +206,6 @@ class VideoWriter:
             picture,
             format=CODED,
             dst_colorspace=self._colours.scaler,
-            dst_color_range=MPEG_RANGE,
             interpolation=SCALING,
         )
 
