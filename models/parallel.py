@@ -1,4 +1,4 @@
-"""The same small piece of work on many frames, on all cores: OpenCV and NumPy work outside Python's lock."""
+"""The same small piece of work on many frames, on several cores: OpenCV and NumPy work outside Python's lock."""
 
 from __future__ import annotations
 
