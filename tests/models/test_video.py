@@ -91,6 +91,23 @@ def test_random_access_equals_reading_in_order(clip):
         video.read(110, 121)
 
 
+def test_a_draft_has_the_same_frames_in_nearly_the_same_colours(clip):
+    video = VideoFile(clip)
+    fine, draft = video.read(0, 120), video.twin(draft=True).read(0, 120)
+    assert numbers(draft) == numbers(fine)
+    assert 0 < np.abs(draft.astype(int) - fine).mean() < 2.5
+    assert np.array_equal(video.twin(draft=True).twin().read(0, 9), fine[:9])  # a draft's twin is none
+
+
+def test_frames_are_put_where_they_are_wanted(clip):
+    video = VideoFile(clip)
+    room = np.zeros((50, 48, 64, 3), np.uint8)
+    found = video.read(30, 40, out=room)
+    assert np.shares_memory(found, room)
+    assert numbers(found) == list(range(30, 40))
+    assert not room[10:].any()
+
+
 def test_real_clips_random_access_and_counts(shared_data):
     """Key frames far apart, B-frames, 29.97 fps with a late start."""
     for name in ("splitscreen5_720p25", "stage_cuts_360p2997", "woman_1080p30"):
