@@ -53,15 +53,8 @@ class FaceTrack:
     def slice(self, start: int, stop: int) -> FaceTrack:
         """Frames start .. stop - 1 as a track of their own; cuts count from its first frame."""
         start, stop, _ = slice(start, stop).indices(len(self))
-        part = slice(start, max(start, stop))
-        return replace(
-            self,
-            present=self.present[part],
-            matrices=self.matrices[part],
-            landmarks=self.landmarks[part],
-            confidence=self.confidence[part],
-            cuts=tuple(cut - start for cut in self.cuts if start < cut < stop),
-        )
+        cuts = tuple(cut - start for cut in self.cuts if start < cut < stop)
+        return replace(self.pick(np.arange(start, stop)), cuts=cuts)
 
     def pick(self, rows: NDArray[np.integer]) -> FaceTrack:
         """Frames in another order or number; shot starts are left out, the smoothing that they guard is done."""

@@ -99,7 +99,7 @@ class FrameArray:
         ValueError: another shape, or a rate that is not positive.
     """
 
-    colours = None
+    colours = None  # see `FrameSource.colours`
 
     def __init__(self, frames: Any, fps: Fraction | int) -> None:
         if frames.ndim != 4 or frames.shape[-1] not in (1, 3, 4) or 0 in frames.shape:
@@ -143,7 +143,7 @@ class StillImage:
         ValueError: another shape, or no frames.
     """
 
-    colours = None
+    colours = None  # see `FrameSource.colours`
 
     def __init__(self, image: Any, frames: int, fps: Fraction | int = Fraction(25)) -> None:
         if frames < 1:

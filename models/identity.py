@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import warp
 from .checkpoints import bundled_path, load_any, load_into, load_weights, save_weights, sha256_file
-from .geometry import ARCFACE_TEMPLATE, similarity_transform, warp_crops
+from .geometry import ARCFACE_TEMPLATE, invert, similarity_transform, warp_crops
 from .layouts import iresnet_blocks, recognise, shapes_of
 from .networks import build
 from .networks.arcface import DEPTHS, INPUT_SIZE
@@ -244,10 +245,10 @@ def align_faces(frames: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> N
     return warp_crops(frames, similarity_transform(landmarks, UNIT_TEMPLATE), INPUT_SIZE)
 
 
-def aligned_crops_torch(images: Tensor, matrices: Tensor | NDArray[np.floating], size: int = INPUT_SIZE) -> Tensor:
-    """`geometry.warp_crops` for tensors: differentiable, on the images' device; bilinear, border repeated.
+def aligned_crops_torch(images: Tensor, matrices: NDArray[np.floating], size: int = INPUT_SIZE) -> Tensor:
+    """Crops of float pictures, differentiable, on their device; bilinear, border repeated.
 
-    Nothing is averaged when the crop shrinks, so faces far larger than `size` alias.
+    Nothing is averaged when the crop shrinks, so faces far larger than `size` alias; `warp.crops` averages.
 
     Args:
         images: float [B,3,H,W], e.g. RGB in [0,1].
@@ -257,16 +258,8 @@ def aligned_crops_torch(images: Tensor, matrices: Tensor | NDArray[np.floating],
     Returns:
         [B,3,size,size], type of the images.
     """
-    height, width = images.shape[-2:]
-    inverse = torch.as_tensor(matrices, dtype=torch.float64, device="cpu")
-    linear = torch.linalg.inv(inverse[:, :, :2])
-    shift = -linear @ inverse[:, :, 2:]
-    # affine_grid speaks of [-1,1] from edge to edge on both sides: unit = (g + 1) / 2, out = 2 * pixel / side - 1
-    sides = torch.tensor([[width], [height]], dtype=torch.float64)
-    theta = torch.cat([linear / sides, (2 * shift + linear.sum(2, keepdim=True)) / sides - 1], 2)
-    theta = theta.to(images).expand(len(images), 2, 3)
-    grid = functional.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    where = warp.places(invert(np.asarray(matrices, np.float64)), (size, size), images.shape[-2:], images.device)
+    return warp.sampled(images, where.to(images.dtype).expand(len(images), -1, -1, -1), "bilinear")
 
 
 def rgb_image(image: NDArray[Any]) -> NDArray[np.uint8]:

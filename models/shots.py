@@ -29,7 +29,7 @@ def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class ShotFinder:
-    """Collects frames one by one and keeps two numbers of each, whatever their size.
+    """Collects frames chunk by chunk and keeps two numbers of each, whatever their size.
 
     The change between two thumbnails is |a - b|^2 / (|a|^2 + |b|^2) with their mean colours taken out: fades and
     exposure hardly count, and two unrelated pictures give about 1. A whip pan changes as much as a cut, but so do
@@ -40,11 +40,7 @@ class ShotFinder:
         self._thumbnails: list[NDArray[np.floating]] = []
         self._changes: list[tuple[float, float]] = []
 
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        """Take the next frame, uint8 [H, W, 3] RGB."""
-        self.add_thumbnails([thumbnail(frame)])
-
-    def add_thumbnails(self, small: Sequence[NDArray[np.floating]]) -> None:
+    def add(self, small: Sequence[NDArray[np.floating]]) -> None:
         """Take the next frames, as `thumbnail` gives them."""
         known = np.stack([*self._thumbnails, *small])
         one, two = ([0.0] * back + change(known[:-back], known[back:]).tolist() for back in (1, 2))

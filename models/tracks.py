@@ -96,7 +96,7 @@ class FaceTracker:
         first = len(self)
         small = each(thumbnail, frames)
         found = [[face for face in faces if _usable(face)] for faces in self.detect(frames, small)]
-        self._shots.add_thumbnails(small)
+        self._shots.add(small)
         vectors = self._embedded(frames, found, first)
         looks = each(lambda frame, faces: [_look(frame, face) for face in faces], frames, found)
         for i, faces in enumerate(found):

@@ -13,8 +13,6 @@ from torch.nn import functional
 
 from .geometry import Matrices, invert, supersampling
 
-Sampling = tuple[int, str]  # how many times as finely crops are sampled before they are averaged down, and the mode
-
 
 def crops(frames: Tensor, matrices: Matrices, size: int) -> Tensor:
     """`geometry.warp_crops` for tensors.
@@ -39,20 +37,6 @@ def crops(frames: Tensor, matrices: Matrices, size: int) -> Tensor:
         made[rows] = functional.avg_pool2d(some, factor) if factor > 1 else some
     made = made.clamp_(0, highest)
     return made.round_() if highest == 255 else made
-
-
-def laid_back(pictures: Tensor, matrices: Matrices, height: int, width: int) -> Tensor:
-    """Crops as they look in their frames, bicubic: [N, C, S, S] -> [N, C, height, width], unclamped.
-
-    Outside the crop its border is repeated.
-
-    Args:
-        pictures: float crops.
-        matrices: [N, 2, 3] frame pixels -> unit crop.
-        height: of the frames.
-        width: of the frames.
-    """
-    return sampled(pictures, places_in_crops(matrices, height, width, pictures.device), "bicubic")
 
 
 def places_in_crops(matrices: Matrices, height: int, width: int, device: torch.device) -> Tensor:

@@ -61,30 +61,28 @@ def test_windows_find_what_whole_frames_show(astronaut):
         assert np.linalg.norm(a[0].landmarks - b[0].landmarks, axis=1).mean() < 0.01 * b[0].area ** 0.5
 
 
-def test_most_frames_are_looked_at_in_windows_only(astronaut, monkeypatch):
-    detector, areas = load_detector(), []
+def calls(astronaut: np.ndarray, count: int, monkeypatch) -> list[tuple[int, ...]]:
+    """Pictures, height and width of each call of the network for so many frames of a face that stands still."""
+    detector, seen = load_detector(), []
     real = detector._found
     monkeypatch.setattr(
-        detector, "_found", lambda canvas, *rest: (areas.append(canvas.shape[:3]), real(canvas, *rest))[1]
+        detector, "_found", lambda canvas, *rest: (seen.append(canvas.shape[:3]), real(canvas, *rest))[1]
     )
-    small = np.full((17, 720, 1280, 3), 127, np.uint8)
-    small[:, 100:356, 300:556] = astronaut[::2, ::2]
-    detector.detect_video(small)
+    frames = np.full((count, 720, 1280, 3), 127, np.uint8)
+    frames[:, 100:356, 300:556] = astronaut[::2, ::2]
+    detector.detect_video(frames)
+    return seen
+
+
+def test_most_frames_are_looked_at_in_windows_only(astronaut, monkeypatch):
+    areas = calls(astronaut, 17, monkeypatch)
     whole = sum(n for n, h, w in areas if h * w == 192 * 320)
     assert whole == 3
     assert sum(n for n, h, w in areas) == 17
 
 
 def test_gaps_with_windows_of_one_size_share_a_call(astronaut, monkeypatch):
-    detector, calls = load_detector(), []
-    real = detector._found
-    monkeypatch.setattr(
-        detector, "_found", lambda canvas, *rest: (calls.append(canvas.shape[:3]), real(canvas, *rest))[1]
-    )
-    small = np.full((33, 720, 1280, 3), 127, np.uint8)
-    small[:, 100:356, 300:556] = astronaut[::2, ::2]
-    detector.detect_video(small)
-    assert [n for n, *_ in calls] == [5, 28]
+    assert [n for n, *_ in calls(astronaut, 33, monkeypatch)] == [5, 28]
 
 
 def test_given_thumbnails_are_used(astronaut):

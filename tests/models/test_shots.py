@@ -21,7 +21,7 @@ def picture(seed: int, height: int = 90, width: int = 160) -> np.ndarray:
 def cuts(frames) -> tuple[int, ...]:
     finder = ShotFinder()
     for frame in frames:
-        finder.add(frame)
+        finder.add([thumbnail(frame)])
     return finder.cuts()
 
 
@@ -81,7 +81,7 @@ def test_thumbnails_in_chunks_are_frames_one_by_one(chunk):
     frames = noisy(picture(1), 5) + noisy(picture(2), 1) + noisy(picture(1), 5) + noisy(picture(3), 9)
     finder = ShotFinder()
     for start in range(0, len(frames), chunk):
-        finder.add_thumbnails([thumbnail(frame) for frame in frames[start : start + chunk]])
+        finder.add([thumbnail(frame) for frame in frames[start : start + chunk]])
     assert finder.cuts() == cuts(frames) == (11,)
 
 
