@@ -193,6 +193,11 @@ class BuiltinDetector:
         return there.permute(0, 3, 1, 2).float().div_(255)
 
     @property
+    def shared(self) -> bool:
+        """See `Detector`: on a card each thread would have cuDNN plan everything anew."""
+        return self._kind == "cpu"
+
+    @property
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
 

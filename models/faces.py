@@ -47,7 +47,7 @@ class Detector(Protocol):
     """Finds faces and their five landmarks.
 
     One that is cheaper on consecutive frames has a method `detect_video` beside, which is also given a list of their
-    `shots.thumbnail`s.
+    `shots.thumbnail`s. One that several threads should use at a time has `shared`, true.
     """
 
     name: str

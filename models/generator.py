@@ -86,6 +86,11 @@ class FaceGenerator(ABC):
         """Where the network is now."""
         return next(self.network.parameters()).device
 
+    @property
+    def alone(self) -> bool:
+        """Whether one thread has to do all drawing, now: on a card, or while the number type is to be measured."""
+        return self.undecided or self.device.type != "cpu"
+
     def check_identity(self, embedding: FaceEmbedding | None) -> None:
         """Refuse what the weights were not trained for, before any work.
 
@@ -243,6 +248,11 @@ class Generator(FaceGenerator):
         if self.compiled is None or not cudnn.is_available():
             return nullcontext()
         return cudnn.flags(True, True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32)
+
+    @property
+    def alone(self) -> bool:
+        """See `FaceGenerator.alone`; what torch.compile made belongs to a thread, and takes all cores."""
+        return super().alone or self.compiled is not None
 
     @property
     def px(self) -> int:

@@ -1,15 +1,24 @@
-"""The same small piece of work on many frames, on several cores: OpenCV and NumPy work outside Python's lock."""
+"""The same work on many things, on several cores: OpenCV, NumPy and torch work outside Python's lock.
+
+As many cores as torch uses on the calling thread: what the user allows, and a share of it inside `abreast`.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from threading import Thread
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event, Thread
 from typing import Any, TypeVar
 
+import torch
+
 T = TypeVar("T")
+R = TypeVar("R")
 
 MOST = 4  # threads; of more, Python's lock and memory take as much as they add (16 hardware threads, pieces of 2 ms)
+WAITING = 0.1  # seconds after which one who waits says that he is alive
 
 
 def each(function: Callable[..., T], *items: Iterable[Any]) -> list[T]:
@@ -44,10 +53,62 @@ def each(function: Callable[..., T], *items: Iterable[Any]) -> list[T]:
 
 def _threads(count: int) -> int:
     """For so many items: starting a thread costs some 50 us, so each of many gets two of them at least."""
-    return min(count, max(2, count // 2), _cores(), MOST)
+    return min(count, max(2, count // 2), threads())
 
 
-def _cores() -> int:
-    """Of this process, where the system says; of the machine elsewhere."""
-    known = getattr(os, "sched_getaffinity", None)
-    return len(known(0)) if known else os.cpu_count() or 1
+def threads() -> int:
+    """On how many threads large pieces of work are worth while here."""
+    return min(torch.get_num_threads(), MOST)
+
+
+class Unwanted(Exception):
+    """Nobody waits for this result any more."""
+
+
+@contextlib.contextmanager
+def abreast(
+    function: Callable[[T, Callable[[], None]], R], items: Iterator[T], count: int, alive: Callable[[], None]
+) -> Iterator[Iterator[R]]:
+    """What a function makes of each item, in order; several are made at a time, each with its share of the cores.
+
+    One network on one core each beats all cores on one network after the other: small layers are over before all cores
+    have begun.
+
+    Args:
+        function: of an item and of what it should call now and then, which raises when the result is not wanted.
+        items: taken on the caller's thread, no more of them than are being made.
+        count: of threads; 1 = the caller's own.
+        alive: called while a result is waited for, or by the function; may raise.
+    """
+    if count == 1:
+        yield (function(item, alive) for item in items)
+        return
+    cores, left = torch.get_num_threads(), Event()
+
+    def wanted() -> None:
+        if left.is_set():
+            raise Unwanted
+
+    def made() -> Iterator[R]:
+        under_way: deque[Future[R]] = deque()
+        for item in items:
+            under_way.append(pool.submit(function, item, wanted))
+            del item  # or it would live until the next one is there
+            if len(under_way) == count:
+                yield _waited_for(under_way.popleft(), alive)
+        while under_way:
+            yield _waited_for(under_way.popleft(), alive)
+
+    pool = ThreadPoolExecutor(count, "abreast", torch.set_num_threads, (max(1, cores // count),))
+    try:
+        yield made()
+    finally:
+        left.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)  # the pool's number had become that of threads to come
+
+
+def _waited_for(result: Future[R], alive: Callable[[], None]) -> R:
+    while not wait([result], WAITING).done:
+        alive()
+    return result.result()

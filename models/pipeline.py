@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from . import geometry, timing
 from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
+from .chunk_swap import ChunkReferences, ChunkSwap
 from .face_track import FaceTrack
-from .face_work import FaceWork, as_arrays, as_pictures
 from .frames import FrameSource, StillImage
-from .memory import trim, wait_for
+from .memory import trim
+from .parallel import abreast, threads
 from .pictures import FaceWindows, Pictures, face_windows, pictures
 from .references import Preview, References, preview_rows, shot_numbers
 from .sound import DrivingMel, SoundSource, as_sound, seconds_of
@@ -37,7 +38,8 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Sound = tuple[NDArray[np.float32], int]
 
-_Made = tuple[Pictures, FaceWindows | None, NDArray[np.uint8] | None]  # frames, their windows, and what these show now
+_Planned = tuple[Pictures, FaceWindows | None, torch.Tensor]  # frames, what shows the face, and all mel windows
+_Begun = tuple[Pictures, FaceWindows | None, ChunkSwap | None]
 
 CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; four chunks are on their way at a time
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
@@ -67,19 +69,6 @@ class SwapOptions:
     speech_gate: float = 1.0
     audio_offset: float = 0.0
     chunk: int | None = None
-
-
-@dataclass(frozen=True)
-class ChunkReferences:
-    """The clip's references with the numbers [n] of a chunk's frames in the source and of their shots."""
-
-    references: References
-    frames: NDArray[np.integer]
-    shots: NDArray[np.integer]
-
-    def choose(self, crops: torch.Tensor, there: NDArray[np.integer]) -> torch.Tensor:
-        """References for the crops uint8 [m, 3, S, S] of the chunk's frames `there`; the same on the CPU."""
-        return as_pictures(self.references.choose(as_arrays(crops), self.frames[there], self.shots[there]))
 
 
 @dataclass(frozen=True)
@@ -148,17 +137,16 @@ def talking_swap(
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then
         references = References(watch.timed("warp", _preview(source, track, generator.px, size, alive)))
+        swap = _Swap(generator, embedding, references, track.cuts, options, watch)
         decoded = watch.each("decode", _planned(source.twin(), driven, plan, size, track, generator.mel_lag))
         encode = watch.timed("encode", lambda whole: whole.write(writer))
-        with ahead(decoded) as chunks, behind(encode) as write, behind(_putter(write, watch)) as deliver:
-            for whole, faces, heard in _trimmed(chunks, size):
-                made = None
-                if faces is not None:
-                    heard = heard[torch.from_numpy(faces.rows)]
-                    job = (faces.frames, faces.track, heard, embedding, generator, options)
-                    chosen = ChunkReferences(references, faces.numbers, shot_numbers(track.cuts, faces.numbers))
-                    made = swap_frames(*job, chosen, watch=watch, alive=alive)
-                deliver((whole, faces, made))
+        with (
+            ahead(decoded) as chunks,
+            behind(encode) as write,
+            abreast(swap.finished, swap.begun(_trimmed(chunks, size), alive), threads(), alive) as done,
+        ):
+            for whole in done:
+                write(whole)
                 start += len(whole.frames)
                 step(needed + start, total)
     remarks = [track.report(generator.px), plan.message, *info.notes]
@@ -171,47 +159,39 @@ def talking_swap(
     return SwapReport(plan.frames, track, tuple(remark for remark in remarks if remark))
 
 
-def swap_frames(
-    frames: NDArray[np.uint8],
-    track: FaceTrack,
-    windows: torch.Tensor,
-    embedding: FaceEmbedding | None,
-    generator: FaceGenerator,
-    options: SwapOptions,
-    references: ChunkReferences | None = None,
-    watch: Stopwatch | None = None,
-    alive: Callable[[], None] = lambda: None,
-) -> NDArray[np.uint8]:
-    """One chunk: crop, generate, paste. Frames without the face are returned as they are.
+@dataclass(frozen=True)
+class _Swap:
+    """The second pass between decoder and encoder: what needs an order for each chunk, then the rest side by side."""
 
-    Args:
-        frames: uint8 [n, H, W, 3] RGB; written to where they are nobody else's.
-        track: the same n frames.
-        windows: float32 [n, 1, 80, 16].
-        embedding: source identity, None = the target's own.
-        generator: a loaded generator.
-        options: see `SwapOptions`.
-        references: chooses among other crops; None = each crop is its own reference.
-        watch: is told how long each stage was busy.
-        alive: called after every batch; may raise to interrupt.
+    generator: FaceGenerator
+    embedding: FaceEmbedding | None
+    references: References
+    cuts: tuple[int, ...]
+    options: SwapOptions
+    watch: Stopwatch
 
-    Returns:
-        uint8 [n, H, W, 3].
-    """
-    watch = watch or Stopwatch()
-    work = FaceWork(frames, track, generator.device)
-    if not len(work.there):
-        return frames
-    with watch("warp"):
-        crops = work.crops(generator.px)
-        shown = None if references is None else references.choose(crops, work.there)
-        wait_for(crops.device)  # so that each stage's time is its own
-    with watch("net"):
-        heard = windows[torch.from_numpy(work.there)]
-        made = generator.generate(crops, heard, embedding, shown, progress=lambda *_: alive(), to=work.device)
-        wait_for(made.device)
-    with watch("paste"):
-        return work.pasted(made, options.feather, options.colour_match)
+    def begun(self, chunks: Iterator[_Planned], alive: Callable[[], None]) -> Iterator[_Begun]:
+        """Chunks with their faces cut out, and drawn where one thread has to do that."""
+        for whole, faces, heard in chunks:
+            work = None
+            if faces is not None:
+                heard = heard[torch.from_numpy(faces.rows)]
+                work = ChunkSwap(faces.frames, faces.track, heard, self.generator, self.watch)
+                shots = shot_numbers(self.cuts, faces.numbers)
+                work.cut(ChunkReferences(self.references, faces.numbers, shots))
+                if self.generator.alone:
+                    work.draw(self.embedding, alive)
+            yield whole, faces, work
+
+    def finished(self, chunk: _Begun, alive: Callable[[], None]) -> Pictures:
+        """A chunk with new faces."""
+        whole, faces, work = chunk
+        if faces is not None and work is not None:
+            work.draw(self.embedding, alive)
+            made = work.paste(self.options.feather, self.options.colour_match)
+            with self.watch("paste"):
+                whole.put(faces.rows, faces.area, faces.frames, made)
+        return whole
 
 
 def _preview(source: FrameSource, track: FaceTrack, px: int, size: int, alive: Callable[[], None]) -> Preview:
@@ -259,14 +239,11 @@ def _tracked(
     watch: Stopwatch,
 ) -> FaceTrack:
     """The first pass: where the face is in the source's first `count` frames."""
-    known = FaceTracker(detector, source.info.fps, None if embed is None else watch.timed("embed", embed))
-    known.detect = watch.timed("detect", known.detect)
-    frames = watch.each("decode", _first_frames(source.twin(draft=True), count, chunk))
+    known = FaceTracker(detector, source.info.fps, embed, watch=watch)
+    frames = watch.each("decode", _first_frames(source.twin(draft=True), count, chunk, known.threads + 2))
     with ahead(frames) as chunks:
-        for part in _trimmed(chunks, chunk):
-            with watch("track"):
-                known.add(part)
-            step(len(known))
+        for taken in known.add_all(_trimmed(chunks, chunk), lambda: step(len(known))):
+            step(taken)
     with watch("track"):
         return known.select(options.selection, options.smoothing)
 
@@ -286,19 +263,6 @@ def _planned(
         yield whole, face_windows(whole, track, numbers), heard
 
 
-def _putter(write: Callable[[Pictures], None], watch: Stopwatch) -> Callable[[_Made], None]:
-    """Puts what a chunk's windows show now into its frames, and hands these on."""
-
-    def put(chunk: _Made) -> None:
-        whole, faces, made = chunk
-        if faces is not None and made is not None:
-            with watch("paste"):
-                whole.put(faces.rows, faces.area, faces.frames, made)
-        write(whole)
-
-    return put
-
-
 def _trimmed(chunks: Iterator[T], size: int) -> Iterator[T]:
     """Chunks of `size` frames; before some of them, what the ones before took is given back to the system.
 
@@ -310,9 +274,9 @@ def _trimmed(chunks: Iterator[T], size: int) -> Iterator[T]:
         yield chunk
 
 
-def _first_frames(source: FrameSource, count: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The first `count` frames in arrays that come again: one is worked on, one is ready or being filled."""
+def _first_frames(source: FrameSource, count: int, size: int, arrays: int) -> Iterator[NDArray[np.uint8]]:
+    """The first `count` frames in so many arrays that come again: one is ready or being filled, the others in use."""
     shape = (min(size, count), source.info.height, source.info.width, 3)
-    arrays = [np.empty(shape, np.uint8) for _ in range(3)]
+    filled = [np.empty(shape, np.uint8) for _ in range(arrays)]
     for start in range(0, count, size):
-        yield source.read(start, min(start + size, count), arrays[start // size % 3])
+        yield source.read(start, min(start + size, count), filled[start // size % arrays])

@@ -9,11 +9,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from .examined import Detect, Examined, examine
 from .face_track import FaceTrack
 from .faces import Detection, Detector
 from .geometry import crop_matrices, smooth_matrices
-from .parallel import each
-from .shots import ShotFinder, thumbnail
+from .parallel import abreast, threads
+from .shots import ShotFinder
+from .stages import Stopwatch
 from .tracklets import PATIENCE, Sighting, Tracklet, join, link, without_false_alarms
 
 Embed = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.floating]]
@@ -22,8 +24,6 @@ ORDERS = ("largest", "smallest", "left-right", "right-left")
 BRIDGE = 3  # frames missed by the detector that are filled in
 MATCH = 0.3  # least cosine of the reference and a face of the clip
 EMBED_EVERY = 5  # frames; each face is embedded that often
-LOOK_SIDE = 8  # px of the small picture that tells faces apart
-SAMPLES = 4  # rows, and columns, of the frame that are enough for one of these
 SURE = 0.4  # of the way from the threshold to 1: what a face's best score must reach to count in an order
 NEAR = 1.5  # face sizes around a face within which a point means it
 
@@ -59,14 +59,28 @@ class FaceTracker:
         embed: `Recogniser.embed_frames`; needed to select by reference, and keeps a person through cuts.
         bridge: gaps of up to so many frames within a shot are filled by interpolation; 0 = never.
         match: least cosine between the reference and a face that is taken for the same person.
+        watch: is told how long finding, embedding and following took.
+
+    Attributes:
+        threads: chunks that `add_all` examines at a time.
     """
 
     def __init__(
-        self, detector: Detector, fps: Fraction, embed: Embed | None = None, bridge: int = BRIDGE, match: float = MATCH
+        self,
+        detector: Detector,
+        fps: Fraction,
+        embed: Embed | None = None,
+        bridge: int = BRIDGE,
+        match: float = MATCH,
+        watch: Stopwatch | None = None,
     ) -> None:
-        self.detector, self.fps, self.embed, self.bridge, self.match = detector, Fraction(fps), embed, bridge, match
+        self.detector, self.fps, self.bridge, self.match = detector, Fraction(fps), bridge, match
+        self._watch = watch or Stopwatch()
         # Cheaper where a detector knows it.
-        self.detect = getattr(detector, "detect_video", lambda frames, small: detector.detect(frames))
+        detect = getattr(detector, "detect_video", lambda frames, small: detector.detect(frames))
+        self._detect: Detect = self._watch.timed("detect", detect)
+        self._embed = None if embed is None else self._watch.timed("embed", embed)
+        self.threads = threads() if getattr(detector, "shared", False) else 1
         self._frames: list[list[Sighting]] = []
         self._shots = ShotFinder()
         self._size: tuple[int, int] | None = None
@@ -83,27 +97,46 @@ class FaceTracker:
         Raises:
             ValueError: another type or size.
         """
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise ValueError(f"Frames must be uint8 [n, H, W, 3]; got {frames.dtype} {frames.shape}.")
+        self._take(self._examined(frames))
+
+    def add_all(self, chunks: Iterator[NDArray[np.uint8]], alive: Callable[[], None] = lambda: None) -> Iterator[int]:
+        """`add` of many chunks, several of them examined at a time where the detector allows.
+
+        Args:
+            chunks: as `add` takes them; `threads` + 1 of them are in use at a time.
+            alive: called while waiting; may raise.
+
+        Yields:
+            The number of frames taken so far, after each chunk.
+
+        Raises:
+            ValueError: see `add`.
+        """
+        with abreast(lambda chunk, _: self._examined(chunk), chunks, self.threads, alive) as all_seen:
+            for seen in all_seen:
+                self._take(seen)
+                yield len(self)
+
+    def _examined(self, frames: NDArray[np.uint8]) -> Examined:
+        with self._watch("track"):
+            return examine(frames, self._detect)
+
+    def _take(self, seen: Examined) -> None:
+        frames, first = seen.frames, len(self)
         if not len(frames):
             return
         size = (frames.shape[2], frames.shape[1])
         if self._size not in (None, size):
-            raise ValueError(
-                f"The clip changes from {self._size} to {size} px at frame {len(self)}; scale it to one size."
-            )
+            raise ValueError(f"The clip changes from {self._size} to {size} px at frame {first}; scale it to one size.")
         self._size = size
-        first = len(self)
-        small = each(thumbnail, frames)
-        found = [[face for face in faces if _usable(face)] for faces in self.detect(frames, small)]
-        self._shots.add(small)
-        vectors = self._embedded(frames, found, first)
-        looks = each(lambda frame, faces: [_look(frame, face) for face in faces], frames, found)
-        for i, faces in enumerate(found):
+        with self._watch("track"):
+            self._shots.add(seen.small)
+            vectors = self._embedded(frames, seen.found, first)
+        for i, (faces, looks) in enumerate(zip(seen.found, seen.looks, strict=True)):
             self._frames.append(
                 [
                     Sighting(first + i, np.float64(face.box), face.score, face.landmarks, look, vectors.get((i, j)))
-                    for j, (face, look) in enumerate(zip(faces, looks[i], strict=True))
+                    for j, (face, look) in enumerate(zip(faces, looks, strict=True))
                 ]
             )
 
@@ -156,7 +189,7 @@ class FaceTracker:
         self, frames: NDArray[np.uint8], found: Sequence[Sequence[Detection]], first: int
     ) -> dict[tuple[int, int], NDArray[np.float32]]:
         """Embeddings by (frame, face): regularly, and whenever the number of faces changes."""
-        if self.embed is None:
+        if self._embed is None:
             return {}
         before = len(self._frames[-1]) if self._frames else 0
         counts = [before, *map(len, found)]
@@ -165,7 +198,7 @@ class FaceTracker:
         if not keys:
             return {}
         landmarks = np.stack([found[i][j].landmarks for i, j in keys])
-        vectors = np.asarray(self.embed(frames[[i for i, _ in keys]], landmarks), np.float32)
+        vectors = np.asarray(self._embed(frames[[i for i, _ in keys]], landmarks), np.float32)
         return dict(zip(keys, vectors, strict=True))
 
     def _shot_ranges(self) -> Iterator[tuple[int, int]]:
@@ -276,30 +309,10 @@ def track_faces(
     Raises:
         ValueError: see `FaceTracker.select`.
     """
-    tracker = FaceTracker(detector, fps, embed)
-    for chunk in chunks:
-        tracker.add(chunk)
-        if progress is not None:
-            progress(len(tracker), len(tracker))
+    tracker, step = FaceTracker(detector, fps, embed), progress or (lambda done, total: None)
+    for done in tracker.add_all(iter(chunks), lambda: step(len(tracker), len(tracker))):
+        step(done, done)
     return tracker.select(selection or Selection(), smoothing)
-
-
-def _usable(face: Detection) -> bool:
-    """Landmarks that define a crop; detectors may return collapsed ones for tiny false alarms."""
-    return bool(np.isfinite(face.landmarks).all() and np.linalg.norm(np.ptp(face.landmarks, axis=0)) > 2)
-
-
-def _look(frame: NDArray[np.uint8], face: Detection) -> NDArray[np.float16]:
-    """The face in LOOK_SIDE pixels of mean 0 and unit contrast, flat."""
-    import cv2
-
-    limits = np.array(frame.shape[1::-1])
-    x0, y0 = np.clip(np.floor(face.box[:2]), 0, limits - 1).astype(int)
-    x1, y1 = np.clip(np.ceil(face.box[2:]), (x0 + 1, y0 + 1), limits).astype(int)
-    step = max(1, int(min(x1 - x0, y1 - y0)) // (LOOK_SIDE * SAMPLES))
-    sampled = np.ascontiguousarray(frame[y0:y1:step, x0:x1:step])
-    small = cv2.resize(sampled, (LOOK_SIDE,) * 2, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    return ((small - small.mean()) / (small.std() + 12)).astype(np.float16)
 
 
 def _distance(sighting: Sighting, point: NDArray[np.floating]) -> float:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
+from models.chunk_swap import ChunkSwap
 from models.face_track import FaceTrack
 from models.face_work import as_pictures
 from models.faces import largest_face, load_detector
@@ -14,7 +15,7 @@ from models.generator import load_generator
 from models.geometry import warp_crops
 from models.identity import FaceEmbedding, load_recogniser
 from models.mouth import mouth
-from models.pipeline import SwapOptions, swap_frames
+from models.pipeline import SwapOptions
 from models.sound import DrivingMel, seconds_of
 from models.tracks import track_faces
 
@@ -66,7 +67,10 @@ class Studio:
         """
         track = track_faces([still[None]], self.detector, FPS).pick(np.zeros(len(windows), int))
         frames = np.repeat(still[None], len(windows), 0)
-        return swap_frames(frames, track, windows, who, self.generator, SwapOptions()), track
+        swap, options = ChunkSwap(frames, track, windows, self.generator), SwapOptions()
+        swap.cut()
+        swap.draw(who)
+        return swap.paste(options.feather, options.colour_match), track
 
     def cosines(self, picture: Picture, source: str, target: str) -> tuple[float, float]:
         """Likeness of a picture's largest face to two people."""

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models import blend_torch, face_work
+from models.chunk_swap import ChunkReferences, ChunkSwap
 from models.face_track import FaceTrack
 from models.face_work import FaceWork, as_arrays
-from models.pipeline import ChunkReferences, SwapOptions, swap_frames
 from models.references import References
 from tests.models.swapping import Painter, embedding, generator
 from tests.models.test_blend_torch import BOUNDS, HEIGHT, WIDTH, matrices, smooth
@@ -42,8 +42,10 @@ def swapped(frames: np.ndarray, track: FaceTrack, network, colour_match: str) ->
     """A chunk with random sound, and references of its own."""
     count = len(frames)
     windows = torch.randn(count, 1, 80, 16, generator=torch.Generator().manual_seed(0))
-    own = ChunkReferences(References(), np.arange(count), np.zeros(count, int))
-    return swap_frames(frames, track, windows, embedding(), network, SwapOptions(colour_match=colour_match), own)
+    swap = ChunkSwap(frames, track, windows, network)
+    swap.cut(ChunkReferences(References(), np.arange(count), np.zeros(count, int)))
+    swap.draw(embedding())
+    return swap.paste(0.05, colour_match)
 
 
 def close(made: np.ndarray, wanted: np.ndarray, drift: int, mean: float) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from models.audio import load_mel, mel_windows
 from models.frames import FrameArray, StillImage
@@ -109,6 +111,50 @@ def test_chunks_do_not_change_the_result(swap):
         parts = swap(source, sound, detector, chunk=chunk)[1].read(0, 20)
         assert np.array_equal(parts, whole)
         assert detector.most == min(chunk, 20)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_threads_do_not_change_the_result(swap, monkeypatch, alone):
+    """What depends on order, references and tracks, goes by the order of the frames however many chunks are made."""
+
+    class Mirror(Painter):
+        def generate(self, crops, windows, embedding, references=None, progress=None, to=None):
+            time.sleep(0.02 * (len(crops) % 2))  # those that begin later may end earlier
+            progress(len(crops), len(crops))
+            return torch.nn.functional.interpolate(references.float() / 255, (self.px, self.px))
+
+    mirror = Mirror()
+    mirror.alone = alone
+    source, sound = FrameArray(clip(60, absent=(3, 17, 18, 40)), 25), speech(2.4)
+    results = []
+    for count in (1, 2, 4):
+        for module in ("pipeline", "tracks"):
+            monkeypatch.setattr(f"models.{module}.threads", lambda count=count: count)
+        detector = DiscDetector()
+        detector.shared = True
+        report, result = swap(source, sound, detector, generator=mirror, chunk=5)
+        results.append((report.track.matrices, result.read(0, 60)))
+    assert not np.array_equal(results[0][1], source.read(0, 60))
+    for track, frames in results[1:]:
+        np.testing.assert_array_equal(track, results[0][0])
+        np.testing.assert_array_equal(frames, results[0][1])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_failure_in_the_middle_is_told_and_leaves_nothing(swap, monkeypatch, tmp_path, count):
+    class Broken(Painter):
+        calls = 0
+
+        def generate(self, crops, *others, **named):
+            self.calls += 1
+            if self.calls == 3:
+                raise RuntimeError("the card fell out")
+            return super().generate(crops, *others, **named)
+
+    monkeypatch.setattr("models.pipeline.threads", lambda: count)
+    with pytest.raises(RuntimeError, match="fell out"):
+        swap(FrameArray(clip(40), 25), speech(1.6), generator=Broken(), chunk=4)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(50)])
