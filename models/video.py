@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .checkpoints import sha256_file
 from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_full, to_rgb, untagged_matrix
 from .frames import VideoInfo, check_range, in_chunks
+from .parallel import threads
 from .video_index import FrameIndex, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
 
@@ -263,7 +264,7 @@ class _Reader:
         self.close()
         self._container = open_container(self._source)
         self._stream = picture_stream(self._container)
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", threads()
         self._decoded, self._next = self._container.decode(self._stream), 0
 
     def _frame(self) -> Any:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import h264
 from .colours import CODED, MPEG_RANGE, SCALING, Colours
+from .h264 import Coder
 from .sound import Converted, SoundSource, as_sound
 from .timing import fit_audio
 from .video_index import coder_rate
@@ -26,6 +28,7 @@ BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for s
 MOST_BITS = 128_000, 512_000  # a channel, all channels
 BLOCK = 1024  # samples of an AAC frame
 LARGEST_SIDE = 16384  # px, x264's limit
+GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER
 
 
 class VideoWriter:
@@ -75,7 +78,7 @@ class VideoWriter:
         # Unique and beside the target: two runs never share it, and the final rename stays on one disk.
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
         self._shape = (height, width, 3)
-        self._frames, self._samples = 0, 0
+        self._frames, self._muxed, self._samples = 0, 0, 0
         self._fps = coder_rate(fps)
         self._colours = colours or Colours()
         self._reformatter = VideoReformatter()
@@ -85,7 +88,7 @@ class VideoWriter:
         options = {"movflags": "+faststart", "movie_timescale": str(self._rate)}
         self._container: Any = av.open(str(self._partial), "w", format="mp4", options=options)
         try:
-            self._video = self._add_video(crf)
+            self._video, self._coder = self._add_video(crf)
             self._audio: Any = None if self._sound is None else self._add_audio(self._sound)
         except BaseException:
             self.discard()
@@ -137,9 +140,8 @@ class VideoWriter:
         for picture in pictures:
             picture.pts, picture.time_base = self._frames, 1 / self._fps
             picture.pict_type = 0  # the encoder's choice, not what a decoder found
-            self._mux(self._video.encode(picture))
             self._frames += 1
-        self._write_sound(last=False)
+            self._mux_video(self._coder.encode(picture))
 
     def close(self) -> None:
         """Complete the file and move it to its name; calling it again does nothing.
@@ -152,7 +154,7 @@ class VideoWriter:
         try:
             if not self._frames:
                 raise ValueError("No frame was written, so there is no video. Check the source's length.")
-            self._mux(self._video.encode(None))
+            self._mux_video(self._coder.finish())
             self._write_sound(last=True)
             self._container.close()
             os.replace(self._partial, self._path)
@@ -165,29 +167,40 @@ class VideoWriter:
         """Stop and leave nothing behind."""
         container, self._container = self._container, None
         if container is not None:
+            self._coder.stop()
             with contextlib.suppress(OSError, ValueError):  # the trailer of a broken file; the file goes anyway
                 container.close()
         self._partial.unlink(missing_ok=True)
 
-    def _add_video(self, crf: int) -> Any:
+    def _add_video(self, crf: int) -> tuple[Any, Coder]:
         import av
 
+        height, width, _ = self._shape
+        work = h264.plan(width, height)
         if "libx264" in av.codecs_available:
             # Captions would come along with frames as decoded, and be missing where the face is new.
-            options = {"crf": str(crf), "preset": PRESET, "a53cc": "0"}
-            stream = self._container.add_stream("libx264", rate=self._fps, options=options)
+            options = {"crf": str(crf), "preset": PRESET, "a53cc": "0", "threads": str(work.threads)}
+            stream = self._container.add_stream("libx264", rate=self._fps)
         elif "libopenh264" in av.codecs_available:
-            stream = self._container.add_stream("libopenh264", rate=self._fps)
+            stream, options, work = self._container.add_stream("libopenh264", rate=self._fps), {}, h264.Plan(1, 0)
         else:
             raise RuntimeError("This PyAV has no H.264 encoder. Install the wheel from PyPI: pip install -U av")
-        height, width, _ = self._shape
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, CODED
-        context = stream.codec_context
-        context.time_base = 1 / self._fps
-        colours = self._colours
-        context.color_range, context.colorspace = MPEG_RANGE, colours.matrix
-        context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-        return stream
+
+        def set_up(context: Any) -> Any:
+            context.width, context.height, context.pix_fmt = width + width % 2, height + height % 2, CODED
+            context.time_base, context.framerate, context.options = 1 / self._fps, self._fps, options
+            colours = self._colours
+            context.color_range, context.colorspace = MPEG_RANGE, colours.matrix
+            context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+            return context
+
+        def segment() -> Any:
+            context = set_up(av.CodecContext.create("libx264", "w"))
+            context.flags |= GLOBAL_HEADER  # the file's own, which the stream's encoder makes
+            return context
+
+        context = set_up(stream.codec_context)
+        return stream, h264.SegmentCoder(segment, work.segments) if work.segments > 1 else Coder(context)
 
     def _add_audio(self, sound: SoundSource) -> Any:
         stream = self._container.add_stream("aac", rate=sound.rate, layout=LAYOUTS[sound.channels])
@@ -210,12 +223,12 @@ class VideoWriter:
         )
 
     def _write_sound(self, last: bool) -> None:
-        """Encode the sound up to the pictures written so far, so that both lie side by side in the file."""
+        """Encode the sound up to the pictures in the file so far, so that both lie side by side in it."""
         if self._sound is None:
             return
         import av
 
-        due = round(self._frames / self._fps * self._rate)
+        due = round(self._muxed / self._fps * self._rate)
         while self._samples < due and (last or due - self._samples >= BLOCK):
             stop = min(due, self._samples + BLOCK)
             block = fit_audio(self._sound.read(self._samples, stop), 1, Fraction(stop - self._samples))
@@ -226,6 +239,13 @@ class VideoWriter:
             self._samples = stop
         if last:
             self._mux(self._audio.encode(None))
+
+    def _mux_video(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            packet.stream, packet.time_base = self._video, 1 / self._fps
+            self._container.mux(packet)
+            self._muxed += 1
+            self._write_sound(last=False)
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:

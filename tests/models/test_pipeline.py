@@ -316,6 +316,8 @@ def test_no_frame_of_a_shot_is_its_own_reference(swap):
         return (crops - references).abs().amax((1, 2, 3)), references.mean((1, 2, 3))
 
     class Watched(Painter):
+        alone = True  # in the order of the frames
+
         def generate(self, crops, windows, embedding, references=None, progress=None, to=None):
             shown.extend(zip(*compared(crops.float() / 255, references.float() / 255), strict=True))
             return super().generate(crops, windows, embedding, references, progress, to)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from models import h264
 from models.video import VideoFile
 from models.video_writer import VideoWriter
 
@@ -33,8 +35,16 @@ def write(path, frames, fps=Fraction(25), audio=None, chunk=16, **options):
     return path
 
 
+@pytest.fixture
+def segments(monkeypatch):
+    """Makes the writer encode so many segments at a time."""
+    return lambda count: monkeypatch.setattr("models.h264.plan", lambda width, height: h264.Plan(count, 1))
+
+
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("fps", RATES)
-def test_count_rate_and_sound_are_exact(tmp_path, fps):
+def test_count_rate_and_sound_are_exact(tmp_path, segments, fps, count):
+    segments(count)
     fps, frames, sound = Fraction(fps), ramp(77, 64, 48), tone(2, 48000, 5)
     path = write(tmp_path / "a.mp4", frames, fps, (sound, 48000))
     with av.open(str(path)) as container:  # straight from the file, without our reader
@@ -55,6 +65,56 @@ def test_sound_shorter_than_the_video_is_padded(tmp_path):
     samples, _ = VideoFile(path).audio()
     assert samples.shape == (1, 32000)
     assert np.abs(samples[0, 12000:]).max() < 0.01
+
+
+@pytest.mark.parametrize("frames", [1, 2, 47, 48, 49, 50, 150])
+def test_segments_are_one_video(tmp_path, segments, frames):
+    """Same frames in the same order, decodable from the start and from each key frame, and time without a step back."""
+    pictures, sound = ramp(frames, 64, 48), tone(1, 16000, frames / 25)
+    paths = []
+    for count in (1, 4):
+        segments(count)
+        paths.append(write(tmp_path / f"{count}.mp4", pictures, audio=(sound, 16000)))
+    whole, parts = (VideoFile(path).read(0, frames).astype(int) for path in paths)
+    assert np.abs(whole - pictures).mean() < 3
+    assert np.abs(parts - pictures).mean((1, 2, 3)).max() < 3
+    with av.open(str(paths[1])) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
+    assert set(range(0, frames, 48)) <= set(keys)
+    assert all(packets[i].pts < min([p.pts for p in packets[i + 1 :]], default=2**40) for i in keys)  # closed
+    times = [packet.dts for packet in packets]
+    assert times == sorted(set(times)) and all(packet.dts <= packet.pts for packet in packets)
+    with VideoFile(paths[1]) as video:
+        assert np.array_equal(video.read(frames - 1, frames)[0], parts[-1])  # by seeking
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_sound_lies_beside_its_pictures(tmp_path, segments, count):
+    segments(count)
+    path = write(tmp_path / "a.mp4", ramp(300, 64, 48), audio=(tone(1, 16000, 12), 16000))
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux() if p.size]
+        order = sorted(packets, key=lambda packet: packet.pos)
+        heard = seen = 0.0
+        for packet in order:
+            time = float(packet.dts * packet.time_base)
+            heard, seen = (heard, time) if packet.stream.type == "video" else (time, seen)
+            assert abs(heard - seen) < 1.5
+
+
+def test_a_broken_off_video_leaves_no_threads_and_no_file(tmp_path, segments):
+    segments(3)
+
+    def interrupted() -> None:
+        with VideoWriter(tmp_path / "a.mp4", 64, 48, Fraction(25)) as writer:
+            writer.write(ramp(130, 64, 48))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+    assert not any(thread.name.startswith("x264") for thread in threading.enumerate())
 
 
 def test_colours_return_without_a_shift_of_range_or_matrix(tmp_path, astronaut):
