@@ -18,7 +18,8 @@ from .audio import driving_mel, load_mel, open_ended_windows, silent_mel
 from .frames import FrameSource
 from .identity import FaceEmbedding, average_embeddings
 from .references import references_within, shot_numbers
-from .tracks import Selection, track_faces
+from .selection import Selection
+from .tracks import track_faces
 from .video import VideoFile
 
 if TYPE_CHECKING:

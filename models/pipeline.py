@@ -24,9 +24,10 @@ from .memory import trim
 from .parallel import abreast, threads
 from .pictures import FaceWindows, Pictures, face_windows, pictures
 from .references import Preview, References, preview_rows, shot_numbers
+from .selection import Selection
 from .sound import DrivingMel, SoundSource, as_sound, seconds_of
 from .stages import Stopwatch, ahead, behind
-from .tracks import Embed, FaceTracker, Selection
+from .tracks import Embed, FaceTracker
 from .video_writer import VideoWriter
 
 if TYPE_CHECKING:

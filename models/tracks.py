@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -14,40 +13,15 @@ from .face_track import FaceTrack
 from .faces import Detection, Detector
 from .geometry import crop_matrices, smooth_matrices
 from .parallel import abreast, threads
+from .selection import MATCH, Selection, sightings_of
 from .shots import ShotFinder
 from .stages import Stopwatch
 from .tracklets import PATIENCE, Sighting, Tracklet, join, link, without_false_alarms
 
 Embed = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.floating]]
 
-ORDERS = ("largest", "smallest", "left-right", "right-left")
 BRIDGE = 3  # frames missed by the detector that are filled in
-MATCH = 0.3  # least cosine of the reference and a face of the clip
 EMBED_EVERY = 5  # frames; each face is embedded that often
-SURE = 0.4  # of the way from the threshold to 1: what a face's best score must reach to count in an order
-NEAR = 1.5  # face sizes around a face within which a point means it
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """Which face to follow. A reference wins over a point, a point over the order.
-
-    An order counts only faces that are detected with some certainty at least once, if there are any: lamps and hands
-    that look a little like faces do not shift it. A point or a reference may mean any face.
-
-    Attributes:
-        order: "largest", "smallest", "left-right" or "right-left".
-        index: place in that order, from 0.
-        reference: embedding [D] of the wanted person; needs a tracker that embeds with the same recogniser.
-        point: (x, y) in pixels, in or near the wanted face in frame `frame`.
-        frame: where order and point are looked at; without a face there, the nearest frame that has one.
-    """
-
-    order: str = "largest"
-    index: int = 0
-    reference: NDArray[np.floating] | None = None
-    point: tuple[float, float] | None = None
-    frame: int = 0
 
 
 class FaceTracker:
@@ -163,27 +137,10 @@ class FaceTracker:
         Raises:
             ValueError: no face in any frame, or none that fits the selection.
         """
-        if selection.order not in ORDERS:
-            raise ValueError(f"The face order {selection.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
+        selection.check(len(self))
         if not any(self._frames):
             raise ValueError(self._nothing_found())
-        shots = self.tracks()
-        if selection.reference is not None:
-            return self._track(self._by_identity(shots, selection.reference), smoothing)
-        sure = self._sure(shots)
-        chosen = self._chosen(shots if selection.point is not None else sure, selection)
-        if chosen.identity is not None:
-            return self._track(self._by_identity(shots, chosen.identity, chosen), smoothing)
-        parts = [
-            chosen if chosen in shot else _in_order(likely, selection) for shot, likely in zip(shots, sure, strict=True)
-        ]
-        return self._track({f: s for part in parts if part for f, s in part.sightings.items()}, smoothing)
-
-    def _sure(self, shots: list[list[Tracklet]]) -> list[list[Tracklet]]:
-        """The faces that count in an order."""
-        least = self.detector.threshold + SURE * (1 - self.detector.threshold)
-        sure = [[tracklet for tracklet in shot if tracklet.peak >= least] for shot in shots]
-        return sure if any(sure) else shots
+        return self._track(sightings_of(selection, self.tracks(), self.detector.threshold, self.match), smoothing)
 
     def _embedded(
         self, frames: NDArray[np.uint8], found: Sequence[Sequence[Detection]], first: int
@@ -204,58 +161,6 @@ class FaceTracker:
     def _shot_ranges(self) -> Iterator[tuple[int, int]]:
         edges = [0, *self._shots.cuts(), len(self)]
         return zip(edges[:-1], edges[1:], strict=True)
-
-    def _chosen(self, shots: list[list[Tracklet]], selection: Selection) -> Tracklet:
-        """The face meant by point or order in the selection's frame."""
-        if not 0 <= selection.frame < len(self):
-            raise ValueError(
-                f"The selection frame {selection.frame} is outside the clip's frames 0 to {len(self) - 1}."
-            )
-        everyone = [tracklet for shot in shots for tracklet in shot]
-        frame = min((f for t in everyone for f in t.sightings), key=lambda f: abs(f - selection.frame))
-        there = [t for t in everyone if frame in t.sightings]
-        if selection.point is not None:
-            point = np.array(selection.point)
-            best = min(there, key=lambda t: _distance(t.sightings[frame], point))
-            if _distance(best.sightings[frame], point) > NEAR:
-                places = ", ".join("({:.0f}, {:.0f})".format(*t.sightings[frame].centre) for t in there)
-                raise ValueError(f"No face near {selection.point} in frame {frame}; its faces are at {places}.")
-            return best
-        if not 0 <= selection.index < len(there):
-            raise ValueError(
-                f"Frame {frame} shows {len(there)} face{'s' * (len(there) != 1)}; face {selection.index}, counted from "
-                "0, was asked for. Choose a smaller number or another selection frame."
-            )
-        return _ordered(there, frame, selection.order)[selection.index]
-
-    def _by_identity(
-        self, shots: list[list[Tracklet]], reference: NDArray[np.floating], fixed: Tracklet | None = None
-    ) -> dict[int, Sighting]:
-        """Sightings of the person; `fixed` is taken in any case."""
-        wanted = np.asarray(reference, np.float64).ravel()
-        scored = []
-        for tracklet in (t for shot in shots for t in shot):
-            if (vector := tracklet.identity) is not None:
-                if len(vector) != len(wanted):
-                    raise ValueError(
-                        f"The reference has {len(wanted)} numbers, the clip's embeddings {len(vector)}: they come from "
-                        "different recognisers. Embed the reference with the one that tracks."
-                    )
-                scored.append((float(vector @ wanted / np.linalg.norm(wanted)), tracklet))
-        scored.sort(key=lambda pair: -pair[0])
-        if not scored:
-            raise ValueError("Selecting by a reference needs a recogniser: give the tracker an `embed` function.")
-        if fixed is None and scored[0][0] < self.match:
-            raise ValueError(
-                f"The reference person is not in the clip: the most similar face, first seen in frame "
-                f"{scored[0][1].first.frame}, reaches {scored[0][0]:.2f} and {self.match:.2f} is needed. Use another "
-                "reference picture, or choose the face by order or point."
-            )
-        result = {} if fixed is None else dict(fixed.sightings)
-        for score, tracklet in scored:
-            if score >= self.match and not result.keys() & tracklet.sightings.keys():
-                result.update(tracklet.sightings)
-        return result
 
     def _track(self, sightings: dict[int, Sighting], smoothing: float) -> FaceTrack:
         count, cuts = len(self), self._shots.cuts()
@@ -313,31 +218,6 @@ def track_faces(
     for done in tracker.add_all(iter(chunks), lambda: step(len(tracker), len(tracker))):
         step(done, done)
     return tracker.select(selection or Selection(), smoothing)
-
-
-def _distance(sighting: Sighting, point: NDArray[np.floating]) -> float:
-    """From a face's centre to a point, in face sizes."""
-    return float(np.hypot(*(sighting.centre - point))) / sighting.size
-
-
-def _ordered(tracklets: Iterable[Tracklet], frame: int, order: str) -> list[Tracklet]:
-    by_size = order in ("largest", "smallest")
-    return sorted(
-        tracklets,
-        key=lambda t: t.sightings[frame].size if by_size else t.sightings[frame].centre[0],
-        reverse=order in ("largest", "right-left"),
-    )
-
-
-def _in_order(shot: Sequence[Tracklet], selection: Selection) -> Tracklet | None:
-    """The face of that order in the shot's (first) frame of most faces, if there are so many."""
-    counts: dict[int, int] = {}
-    for frame in sorted(f for tracklet in shot for f in tracklet.sightings):
-        counts[frame] = counts.get(frame, 0) + 1
-    if not counts or max(counts.values()) <= selection.index:
-        return None
-    frame = max(counts, key=lambda f: counts[f])
-    return _ordered((t for t in shot if frame in t.sightings), frame, selection.order)[selection.index]
 
 
 def _bridge(present: NDArray, confidence: NDArray, landmarks: NDArray, longest: int) -> None:

@@ -123,7 +123,7 @@ def frame_rate_input() -> Any:
 
 def make_selection(order: str, index: int, frame: int, x: int, y: int, reference: Any) -> Any:
     """Widgets -> the engine's selection."""
-    from ..models.tracks import Selection
+    from ..models.selection import Selection
 
     return Selection(
         order=order,

@@ -18,8 +18,8 @@ from models.footage import Footage, gather
 from models.generator import load_generator
 from models.identity import load_recogniser
 from models.metrics.sync_model import load_sync_model
+from models.selection import Selection
 from models.sound import whole
-from models.tracks import Selection
 from models.video import VideoFile
 
 from .adapt_judge import Judges, compare, halves

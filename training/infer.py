@@ -18,9 +18,9 @@ from models.frames import StillImage
 from models.generator import load_generator
 from models.identity import FaceEmbedding, Recogniser, average_embeddings, load_recogniser
 from models.pipeline import SwapOptions, SwapReport, talking_swap
+from models.selection import Selection
 from models.sound import SoundSource, seconds_of
 from models.stages import Stopwatch
-from models.tracks import Selection
 from models.video import VideoFile, open_audio
 
 log = logging.getLogger(__name__)

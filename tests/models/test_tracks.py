@@ -9,7 +9,8 @@ import pytest
 from models import geometry
 from models.face_track import FaceTrack, concatenate
 from models.faces import Detection, load_detector
-from models.tracks import FaceTracker, Selection, track_faces
+from models.selection import Selection
+from models.tracks import FaceTracker, track_faces
 
 WIDTH, HEIGHT = 320, 180
 COLOURS = {"a": (220, 170, 140), "b": (90, 60, 160), "c": (60, 170, 90)}
