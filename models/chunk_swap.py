@@ -92,11 +92,14 @@ class ChunkSwap:
     def paste(self, feather: float, colour_match: str) -> NDArray[np.uint8]:
         """The frames with new faces, uint8 [n, H, W, 3]; those without the face are as they were.
 
+        Pastes what is drawn and not yet pasted, so that it may be called early and again.
+
         Args:
             feather: see `SwapOptions`.
             colour_match: see there.
         """
-        if self._drawn is None:
-            return self._frames
-        with self._watch("paste"):
-            return self._work.pasted(self._drawn, feather, colour_match)
+        if self._drawn is not None:
+            with self._watch("paste"):
+                self._frames = self._work.pasted(self._drawn, feather, colour_match)
+            self._drawn = None
+        return self._frames

@@ -19,6 +19,7 @@ from . import geometry, timing
 from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
 from .chunk_swap import ChunkReferences, ChunkSwap
 from .face_track import FaceTrack
+from .face_work import in_torch
 from .frames import FrameSource, StillImage
 from .memory import trim
 from .parallel import abreast, threads
@@ -42,7 +43,7 @@ Sound = tuple[NDArray[np.float32], int]
 _Planned = tuple[Pictures, FaceWindows | None, torch.Tensor]  # frames, what shows the face, and all mel windows
 _Begun = tuple[Pictures, FaceWindows | None, ChunkSwap | None]
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; four chunks are on their way at a time
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; some five chunks are on their way at a time
 MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
 TRIMMED = 128  # frames after which memory is given back
 
@@ -172,7 +173,7 @@ class _Swap:
     watch: Stopwatch
 
     def begun(self, chunks: Iterator[_Planned], alive: Callable[[], None]) -> Iterator[_Begun]:
-        """Chunks with their faces cut out, and drawn where one thread has to do that."""
+        """Chunks with their faces cut out, and as much of the rest as has to be done by one thread."""
         for whole, faces, heard in chunks:
             work = None
             if faces is not None:
@@ -182,6 +183,8 @@ class _Swap:
                 work.cut(ChunkReferences(self.references, faces.numbers, shots))
                 if self.generator.alone:
                     work.draw(self.embedding, alive)
+                if in_torch(self.generator.device):  # a card does one thing at a time, and should hold one chunk
+                    self._pasted(work)
             yield whole, faces, work
 
     def finished(self, chunk: _Begun, alive: Callable[[], None]) -> Pictures:
@@ -189,10 +192,13 @@ class _Swap:
         whole, faces, work = chunk
         if faces is not None and work is not None:
             work.draw(self.embedding, alive)
-            made = work.paste(self.options.feather, self.options.colour_match)
+            made = self._pasted(work)
             with self.watch("paste"):
                 whole.put(faces.rows, faces.area, faces.frames, made)
         return whole
+
+    def _pasted(self, work: ChunkSwap) -> NDArray[np.uint8]:
+        return work.paste(self.options.feather, self.options.colour_match)
 
 
 def _preview(source: FrameSource, track: FaceTrack, px: int, size: int, alive: Callable[[], None]) -> Preview:

@@ -113,9 +113,11 @@ def test_chunks_do_not_change_the_result(swap):
         assert detector.most == min(chunk, 20)
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_threads_do_not_change_the_result(swap, monkeypatch, alone):
+@pytest.mark.parametrize("alone, card", [(False, False), (True, False), (True, True)])
+def test_threads_do_not_change_the_result(swap, monkeypatch, alone, card):
     """What depends on order, references and tracks, goes by the order of the frames however many chunks are made."""
+    for module in ("pipeline", "face_work"):
+        monkeypatch.setattr(f"models.{module}.in_torch", lambda device: card)
 
     class Mirror(Painter):
         def generate(self, crops, windows, embedding, references=None, progress=None, to=None):
