@@ -288,9 +288,11 @@ class _Reader:
         """A decoded frame; one of a stream that changes on the way is brought to the first one's form."""
         if _form(frame) == self._form:
             return frame
+        import av
+
         assert self.colours is not None
-        matrix, (width, height, *_) = self.colours.scaler, self._form
-        return self._reformatter.reformat(frame, width, height, CODED, dst_colorspace=matrix, interpolation=SCALING)
+        rgb = av.VideoFrame.from_ndarray(self._picture(frame), "rgb24")  # whose conversions all versions of PyAV know
+        return self._reformatter.reformat(rgb, format=CODED, dst_colorspace=self.colours.scaler, interpolation=SCALING)
 
     def _picture(self, frame: Any) -> NDArray[np.uint8]:
         width, height, *_ = self._form  # a stream that changes its size on the way is brought to the first one
@@ -304,4 +306,4 @@ class _Reader:
 
 
 def _form(frame: Any) -> tuple[Any, ...]:
-    return frame.width, frame.height, frame.format.name, int(frame.colorspace)
+    return frame.width, frame.height, frame.format.name, int(frame.colorspace), is_full(frame)
