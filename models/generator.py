@@ -91,6 +91,11 @@ class FaceGenerator(ABC):
         """Whether one thread has to do all drawing, now: on a card, or while the number type is to be measured."""
         return self.undecided or self.device.type != "cpu"
 
+    @property
+    def takes_all_cores(self) -> bool:
+        """Whether one drawing leaves no cores for another beside it."""
+        return False
+
     def check_identity(self, embedding: FaceEmbedding | None) -> None:
         """Refuse what the weights were not trained for, before any work.
 
@@ -250,9 +255,9 @@ class Generator(FaceGenerator):
         return cudnn.flags(True, True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32)
 
     @property
-    def alone(self) -> bool:
-        """See `FaceGenerator.alone`; what torch.compile made belongs to a thread, and takes all cores."""
-        return super().alone or self.compiled is not None
+    def takes_all_cores(self) -> bool:
+        """See `FaceGenerator`: torch.compile makes code for a number of threads."""
+        return self.compiled is not None and self.device.type == "cpu"
 
     @property
     def px(self) -> int:

@@ -72,7 +72,7 @@ def abreast(
     """What a function makes of each item, in order; several are made at a time, each with its share of the cores.
 
     One network on one core each beats all cores on one network after the other: small layers are over before all cores
-    have begun.
+    have begun. The caller has such a share as well, since threads that wait for their fellows keep others from working.
 
     Args:
         function: of an item and of what it should call now and then, which raises when the result is not wanted.
@@ -99,13 +99,15 @@ def abreast(
         while under_way:
             yield _waited_for(under_way.popleft(), alive)
 
-    pool = ThreadPoolExecutor(count, "abreast", torch.set_num_threads, (max(1, cores // count),))
+    share = max(1, cores // count)
+    pool = ThreadPoolExecutor(count, "abreast", torch.set_num_threads, (share,))
+    torch.set_num_threads(share)
     try:
         yield made()
     finally:
         left.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(cores)  # the pool's number had become that of threads to come
+        torch.set_num_threads(cores)  # and so for threads to come
 
 
 def _waited_for(result: Future[R], alive: Callable[[], None]) -> R:

@@ -142,10 +142,11 @@ def talking_swap(
         swap = _Swap(generator, embedding, references, track.cuts, options, watch)
         decoded = watch.each("decode", _planned(source.twin(), driven, plan, size, track, generator.mel_lag))
         encode = watch.timed("encode", lambda whole: whole.write(writer))
+        count = 1 if generator.takes_all_cores else threads()
         with (
             ahead(decoded) as chunks,
             behind(encode) as write,
-            abreast(swap.finished, swap.begun(_trimmed(chunks, size), alive), threads(), alive) as done,
+            abreast(swap.finished, swap.begun(_trimmed(chunks, size), alive), count, alive) as done,
         ):
             for whole in done:
                 write(whole)

@@ -187,7 +187,7 @@ class _Reader:
 
     def __init__(self, source: Any, index: FrameIndex) -> None:
         self._source, self._index, self._name = source, index, describe(source)
-        self._scaling = SCALING
+        self._scaling, self._threads = SCALING, threads()
         # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
         self.colours: Colours | None = None
         self._form: tuple[Any, ...] = ()
@@ -264,7 +264,7 @@ class _Reader:
         self.close()
         self._container = open_container(self._source)
         self._stream = picture_stream(self._container)
-        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", threads()
+        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", self._threads
         self._decoded, self._next = self._container.decode(self._stream), 0
 
     def _frame(self) -> Any:

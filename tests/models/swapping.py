@@ -54,7 +54,8 @@ class DiscDetector:
 class Painter:
     """In place of a generator: paints every face green, the brighter the louder its mel window is."""
 
-    px, recogniser, mel_lag, hears, alone = 32, "r1", 0, True, False
+    px, recogniser, mel_lag, hears = 32, "r1", 0, True
+    alone = takes_all_cores = False
     device = torch.device("cpu")
 
     def check_identity(self, embedding) -> None:

@@ -93,7 +93,7 @@ def test_each_has_its_share_of_the_cores_and_afterwards_all_is_as_before():
         torch.set_num_threads(4)
         with abreast(plain(lambda _: torch.get_num_threads()), iter(range(6)), 2, nothing) as made:
             assert list(made) == [2] * 6
-            assert torch.get_num_threads() == 4
+            assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == new_thread() == 4
         with abreast(plain(lambda _: torch.get_num_threads()), iter(range(6)), 3, nothing) as made:
             assert list(made) == [1] * 6
