@@ -195,7 +195,7 @@ class BuiltinDetector:
     @property
     def shared(self) -> bool:
         """See `Detector`: on a card each thread would have cuDNN plan everything anew."""
-        return self._kind == "cpu"
+        return self._device.type == "cpu"
 
     @property
     def _device(self) -> torch.device:
