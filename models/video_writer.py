@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import h264
-from .colours import CODED, MPEG_RANGE, SCALING, Colours
-from .h264 import Coder
+from .colours import CODED, SCALING, Colours
 from .sound import Converted, SoundSource, as_sound
 from .timing import fit_audio
 from .video_index import coder_rate
@@ -23,12 +22,10 @@ from .video_index import coder_rate
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 FALLBACK_RATE = 48000
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-PRESET = "veryfast"  # x264's: half the time of its default; with two steps less of crf the same picture
 BITS_PER_SAMPLE = 4  # AAC at 16 kHz mono: 64 kbit/s, which is transparent for speech
 MOST_BITS = 128_000, 512_000  # a channel, all channels
 BLOCK = 1024  # samples of an AAC frame
 LARGEST_SIDE = 16384  # px, x264's limit
-GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER
 
 
 class VideoWriter:
@@ -87,8 +84,9 @@ class VideoWriter:
         # The file's clock: in milliseconds, the default, the end of the sound would be rounded.
         options = {"movflags": "+faststart", "movie_timescale": str(self._rate)}
         self._container: Any = av.open(str(self._partial), "w", format="mp4", options=options)
+        self._coder: h264.Coder | None = None
         try:
-            self._video, self._coder = self._add_video(crf)
+            self._video, self._coder = h264.add_video(self._container, width, height, self._fps, self._colours, crf)
             self._audio: Any = None if self._sound is None else self._add_audio(self._sound)
         except BaseException:
             self.discard()
@@ -137,6 +135,7 @@ class VideoWriter:
         self._encode(frames)
 
     def _encode(self, pictures: Iterable[Any]) -> None:
+        assert self._coder is not None
         for picture in pictures:
             picture.pts, picture.time_base = self._frames, 1 / self._fps
             picture.pict_type = 0  # the encoder's choice, not what a decoder found
@@ -154,6 +153,7 @@ class VideoWriter:
         try:
             if not self._frames:
                 raise ValueError("No frame was written, so there is no video. Check the source's length.")
+            assert self._coder is not None
             self._mux_video(self._coder.finish())
             self._write_sound(last=True)
             self._container.close()
@@ -166,41 +166,12 @@ class VideoWriter:
     def discard(self) -> None:
         """Stop and leave nothing behind."""
         container, self._container = self._container, None
-        if container is not None:
+        if self._coder is not None:
             self._coder.stop()
+        if container is not None:
             with contextlib.suppress(OSError, ValueError):  # the trailer of a broken file; the file goes anyway
                 container.close()
         self._partial.unlink(missing_ok=True)
-
-    def _add_video(self, crf: int) -> tuple[Any, Coder]:
-        import av
-
-        height, width, _ = self._shape
-        work = h264.plan(width, height)
-        if "libx264" in av.codecs_available:
-            # Captions would come along with frames as decoded, and be missing where the face is new.
-            options = {"crf": str(crf), "preset": PRESET, "a53cc": "0", "threads": str(work.threads)}
-            stream = self._container.add_stream("libx264", rate=self._fps)
-        elif "libopenh264" in av.codecs_available:
-            stream, options, work = self._container.add_stream("libopenh264", rate=self._fps), {}, h264.Plan(1, 0)
-        else:
-            raise RuntimeError("This PyAV has no H.264 encoder. Install the wheel from PyPI: pip install -U av")
-
-        def set_up(context: Any) -> Any:
-            context.width, context.height, context.pix_fmt = width + width % 2, height + height % 2, CODED
-            context.time_base, context.framerate, context.options = 1 / self._fps, self._fps, options
-            colours = self._colours
-            context.color_range, context.colorspace = MPEG_RANGE, colours.matrix
-            context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-            return context
-
-        def segment() -> Any:
-            context = set_up(av.CodecContext.create("libx264", "w"))
-            context.flags |= GLOBAL_HEADER  # the file's own, which the stream's encoder makes
-            return context
-
-        context = set_up(stream.codec_context)
-        return stream, h264.SegmentCoder(segment, work.segments) if work.segments > 1 else Coder(context)
 
     def _add_audio(self, sound: SoundSource) -> Any:
         stream = self._container.add_stream("aac", rate=sound.rate, layout=LAYOUTS[sound.channels])

@@ -24,7 +24,7 @@ def cores():
     "count, small, hd, full_hd, uhd",
     [
         (1, Plan(1, 1), Plan(1, 1), Plan(1, 1), Plan(1, 1)),
-        (2, Plan(1, 1), Plan(1, 1), Plan(1, 0), Plan(1, 0)),
+        (2, Plan(1, 2), Plan(1, 2), Plan(1, 2), Plan(1, 2)),
         (4, Plan(2, 1), Plan(2, 1), Plan(1, 0), Plan(1, 0)),
         (8, Plan(4, 1), Plan(4, 1), Plan(2, 2), Plan(1, 0)),
         (16, Plan(8, 1), Plan(8, 1), Plan(3, 2), Plan(1, 0)),
