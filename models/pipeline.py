@@ -250,15 +250,14 @@ def _tracked(
     known = FaceTracker(detector, source.info.fps, embed, watch=watch)
     frames = watch.each("decode", _first_frames(source.twin(draft=True), count, chunk, known.threads + 2))
     with ahead(frames) as chunks:
-        for taken in known.add_all(_trimmed(chunks, chunk), lambda: step(len(known))):
-            step(taken)
+        known.add_all(_trimmed(chunks, chunk), step)
     with watch("track"):
         return known.select(options.selection, options.smoothing)
 
 
 def _planned(
     source: FrameSource, driven: DrivingMel | None, plan: timing.LengthPlan, size: int, track: FaceTrack, lag: int
-) -> Iterator[tuple[Pictures, FaceWindows | None, torch.Tensor]]:
+) -> Iterator[_Planned]:
     """Output frames before any change, chunk by chunk, with what shows the face and all mel windows."""
     for start in range(0, plan.frames, size):
         stop = min(start + size, plan.frames)

@@ -73,23 +73,23 @@ class FaceTracker:
         """
         self._take(self._examined(frames))
 
-    def add_all(self, chunks: Iterator[NDArray[np.uint8]], alive: Callable[[], None] = lambda: None) -> Iterator[int]:
+    def add_all(
+        self, chunks: Iterator[NDArray[np.uint8]], progress: Callable[[int], None] = lambda count: None
+    ) -> None:
         """`add` of many chunks, several of them examined at a time where the detector allows.
 
         Args:
             chunks: as `add` takes them; `threads` + 1 of them are in use at a time.
-            alive: called while waiting; may raise.
-
-        Yields:
-            The number of frames taken so far, after each chunk.
+            progress: called with the frames taken so far, after every chunk and while waiting; may raise.
 
         Raises:
             ValueError: see `add`.
         """
+        alive = lambda: progress(len(self))  # noqa: E731  # as it is then
         with abreast(lambda chunk, _: self._examined(chunk), chunks, self.threads, alive) as all_seen:
             for seen in all_seen:
                 self._take(seen)
-                yield len(self)
+                alive()
 
     def _examined(self, frames: NDArray[np.uint8]) -> Examined:
         with self._watch("track"):
@@ -215,8 +215,7 @@ def track_faces(
         ValueError: see `FaceTracker.select`.
     """
     tracker, step = FaceTracker(detector, fps, embed), progress or (lambda done, total: None)
-    for done in tracker.add_all(iter(chunks), lambda: step(len(tracker), len(tracker))):
-        step(done, done)
+    tracker.add_all(iter(chunks), lambda count: step(count, count))
     return tracker.select(selection or Selection(), smoothing)
 
 

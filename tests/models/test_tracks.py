@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -398,3 +399,36 @@ def test_real_speaker_is_always_there(shared_data, detector):
     track = track_faces(real(shared_data / "scenes/kitchen_720p25.mp4", 0, 30, 3), detector, Fraction(25, 3))
     assert track.present.all()
     assert 230 < np.median(track.crop_sides) < 400
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("embeds", [False, True])
+def test_many_chunks_at_a_time_give_the_track_of_one_after_the_other(monkeypatch, embeds, count):
+    """Faces change at chunks' borders, and the first chunk is found last."""
+    script = [[("a", 60 + i, 80, 60), *[("b", 220, 90 - i, 50)] * (i % 14 < 7)] for i in range(42)]
+    world = World([*script, *[[("b", 90, 80, 60)]] * 14], shots=(42,))
+    wanted = world.track(embeds=embeds)
+    seen: list[int] = []
+
+    class Late:
+        name, threshold, shared = "late", 0.5, True
+
+        def detect(self, frames: np.ndarray) -> list[list[Detection]]:
+            time.sleep(0.2 * (world.number(frames[0]) == 0))
+            return world.detect(frames)
+
+    monkeypatch.setattr("models.tracks.threads", lambda: count)
+    tracker = FaceTracker(Late(), Fraction(25), world.embed if embeds else None)
+    tracker.add_all((world.frames[start : start + 7] for start in range(0, 56, 7)), seen.append)
+    found = tracker.select(Selection(), smoothing=0)
+    assert len(tracker) == 56 and seen == sorted(seen) and set(range(7, 57, 7)) <= set(seen)
+    for name in ("present", "matrices", "landmarks", "confidence", "cuts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FaceTracker(Late(), Fraction(25)).add_all(iter([world.frames]), stop)
+    with pytest.raises(ValueError, match="changes from"):
+        tracker.add_all(iter([world.frames[:, :90]]), seen.append)
