@@ -43,8 +43,8 @@ Sound = tuple[NDArray[np.float32], int]
 _Planned = tuple[Pictures, FaceWindows | None, torch.Tensor]  # frames, what shows the face, and all mel windows
 _Begun = tuple[Pictures, FaceWindows | None, ChunkSwap | None]
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 192 << 20}  # of frames in RGB; some five chunks are on their way at a time
-MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 64}, 4
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 96 << 20}  # of frames in RGB; on four threads seven chunks are on their way
+MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 32}, 4
 TRIMMED = 128  # frames after which memory is given back
 
 
