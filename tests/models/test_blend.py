@@ -253,14 +253,14 @@ def test_chunks_do_not_matter():
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_many_frames_side_by_side_equal_one_after_the_other(dtype, monkeypatch):
-    monkeypatch.setattr("models.parallel._cores", lambda: 8)
+    monkeypatch.setattr("models.parallel.threads", lambda: 8)
     frames = _noise((24, 240, 320, 3), dtype)
     places = [None if i % 5 == 0 else (150 + i, 110 - i, 100 + i, i) for i in range(24)]
     track, crops = _track(frames, *places), _noise((24, 64, 64, 3), "f4")
     together, masks = paste_faces(frames, crops, track)
     into = frames.copy()
     paste_into(into, crops, track)
-    monkeypatch.setattr("models.parallel._cores", lambda: 1)
+    monkeypatch.setattr("models.parallel.threads", lambda: 1)
     alone, alone_masks = paste_faces(frames, crops, track)
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(masks, alone_masks)
