@@ -245,7 +245,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number type; auto = the fastest here whose pictures are those of fp32 (default %(default)s)",
     )
     engine.add_argument(
-        "--compile", action="store_true", help="torch.compile, on a GPU with CUDA graphs; pays for long jobs"
+        "--compile", action="store_true", help="torch.compile, with CUDA graphs: pays for long jobs on a GPU"
     )
     many = parser.add_argument_group("many jobs")
     many.add_argument(
