@@ -76,7 +76,7 @@ class FaceTracker:
     def add_all(
         self, chunks: Iterator[NDArray[np.uint8]], progress: Callable[[int], None] = lambda count: None
     ) -> None:
-        """`add` of many chunks, several of them examined at a time where the detector allows.
+        """`add` of many chunks, several examined at a time where the detector allows.
 
         Args:
             chunks: as `add` takes them; `threads` + 1 of them are in use at a time.
