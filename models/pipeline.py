@@ -43,8 +43,10 @@ Sound = tuple[NDArray[np.float32], int]
 _Planned = tuple[Pictures, FaceWindows | None, torch.Tensor]  # frames, what shows the face, and all mel windows
 _Begun = tuple[Pictures, FaceWindows | None, ChunkSwap | None]
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 96 << 20}  # of frames in RGB; on four threads seven chunks are on their way
-MOST_FRAMES, LEAST_FRAMES = {"cpu": 16, "cuda": 32}, 4
+# Of frames in RGB. On four threads seven chunks are on their way, and a CPU draws several at a time: with 16 frames a
+# chunk, what that leaves behind in each thread's memory grows by a quarter within minutes.
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 96 << 20}
+MOST_FRAMES, LEAST_FRAMES = {"cpu": 9, "cuda": 32}, 4
 TRIMMED = 128  # frames after which memory is given back
 
 
@@ -112,7 +114,7 @@ def talking_swap(
         detector: face detector.
         options: see `SwapOptions`.
         embed: embeds faces in frames, needed to select by reference identity.
-        progress: called with (done, total) at least once a chunk and once a batch; may raise to interrupt.
+        progress: called with (done, total) after every chunk and while one is waited for; may raise to interrupt.
         watch: is told how long each stage was busy.
 
     Raises:
