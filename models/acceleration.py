@@ -35,13 +35,15 @@ class Compiled:
         if self._fast is None:
             return self._plain(*arguments)
         count = len(arguments[0])
-        self._rows = max(self._rows, count)
+        rows = max(self._rows, count)
         try:
             with _frozen_weights(arguments[0].device):
-                made = self._fast(*(padded(a, self._rows) if isinstance(a, Tensor) else a for a in arguments))
+                made = self._fast(*(padded(a, rows) if isinstance(a, Tensor) else a for a in arguments))
+            self._rows = rows
             return made[:count].clone()  # a graph's next run writes over its output
         except Exception as error:  # compilers, their drivers and toolchains fail in ways of their own
             if out_of_memory(error):
+                self._rows = 0  # else the smaller batch that is tried next would be filled up again
                 raise
             log.warning("torch.compile does not work here (%s); going on without it.", str(error).partition("\n")[0])
             self._fast = None

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Matrices
+from .geometry import Matrices, invert
 
 FACE_HEIGHT = 0.95  # forehead to chin as a share of the crop's side: median over 146 photos
 
@@ -44,6 +44,12 @@ class FaceTrack:
     def crop_sides(self) -> NDArray[np.float64]:
         """Side of the crop in frame pixels, float64 [N]."""
         return 1 / np.hypot(self.matrices[:, 0, 0], self.matrices[:, 1, 0])
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Middle of the crop in its frame, x and y in continuous pixels, float64 [N, 2]."""
+        back = invert(self.matrices)
+        return np.asarray(back[:, :, :2] @ (0.5, 0.5) + back[:, :, 2])
 
     def absent_ranges(self) -> list[tuple[int, int]]:
         """Runs of frames without the face as (first, last), both included."""

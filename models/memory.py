@@ -10,6 +10,8 @@ import torch
 
 MOST = {"cpu": 16, "cuda": 256}  # crops beyond which nothing gets faster; other devices as the CPU
 MAPS = 12 * 64  # channels of the full size of the crop that are alive at a time, the widest network, with a reserve
+# What torch's allocators and the libraries under it say: CUDA, CPU on Linux, CPU on Windows, cuDNN and cuBLAS.
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_ALLOC_FAILED")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of malloc.h
 LARGEST = 32 << 20  # bytes of a piece that is kept: where glibc itself ends
 KEPT = 128 << 20  # bytes at the end of the heap that are kept
@@ -51,7 +53,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether a failure means that less at a time might work."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def release(device: torch.device) -> None:

@@ -94,7 +94,8 @@ def settle(network: nn.Module, draw: Callable[[], Tensor], device: torch.device)
                 raise
         else:
             trials.append(Trial(dtype, seconds, float((pictures - reference).abs().mean())))
-        _restore(exact)
+        finally:
+            _restore(exact)
     fit = [trial for trial in trials[1:] if trial.difference < BOUND and trial.seconds * GAIN < trials[0].seconds]
     if fit:
         best = min(fit, key=lambda trial: trial.seconds).dtype

@@ -1,29 +1,33 @@
-"""Which face of a clip is meant: by order, by a point, or by who it is."""
+"""Which face of a clip is meant: by order, by a point, by who it is, or by where another video has it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .tracklets import Sighting, Tracklet
 
+if TYPE_CHECKING:
+    from .face_track import FaceTrack
+
 Shots = Sequence[Sequence[Tracklet]]  # the faces of each shot
 
 ORDERS = ("largest", "smallest", "left-right", "right-left")
 MATCH = 0.3  # least cosine of the reference and a face of the clip
 SURE = 0.4  # of the way from the threshold to 1: what a face's best score must reach to count in an order
-NEAR = 1.5  # face sizes around a face within which a point means it
+NEAR = 1.5  # face sizes around a face within which a point, or a place, means it
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Which face to follow. A reference wins over a point, a point over the order.
+    """Which face to follow. A place wins over a reference, a reference over a point, a point over the order.
 
     An order counts only faces that are detected with some certainty at least once, if there are any: lamps and hands
-    that look a little like faces do not shift it. A point or a reference may mean any face.
+    that look a little like faces do not shift it. All else may mean any face.
 
     Attributes:
         order: "largest", "smallest", "left-right" or "right-left".
@@ -31,6 +35,7 @@ class Selection:
         reference: embedding [D] of the wanted person; needs a tracker that embeds with the same recogniser.
         point: (x, y) in pixels, in or near the wanted face in frame `frame`.
         frame: where order and point are looked at; without a face there, the nearest frame that has one.
+        place: a face of another video that shows the same, frame by frame; whoever stands there is followed.
     """
 
     order: str = "largest"
@@ -38,6 +43,7 @@ class Selection:
     reference: NDArray[np.floating] | None = None
     point: tuple[float, float] | None = None
     frame: int = 0
+    place: FaceTrack | None = None
 
     def check(self, frames: int) -> None:
         """Refuse what makes no sense for a clip of so many frames.
@@ -47,7 +53,7 @@ class Selection:
         """
         if self.order not in ORDERS:
             raise ValueError(f"The face order {self.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
-        if self.reference is None and frames and not 0 <= self.frame < frames:
+        if self.place is None and self.reference is None and frames and not 0 <= self.frame < frames:
             raise ValueError(f"The selection frame {self.frame} is outside the clip's frames 0 to {frames - 1}.")
 
 
@@ -66,6 +72,8 @@ def sightings_of(selection: Selection, shots: Shots, threshold: float, match: fl
     Raises:
         ValueError: no face fits the selection.
     """
+    if selection.place is not None:
+        return _at(selection.place, shots)
     if selection.reference is not None:
         return _by_identity(shots, selection.reference, match)
     sure = _sure(shots, threshold)
@@ -131,6 +139,26 @@ def _by_identity(
     result = {} if fixed is None else dict(fixed.sightings)
     for score, tracklet in scored:
         if score >= match and not result.keys() & tracklet.sightings.keys():
+            result.update(tracklet.sightings)
+    return result
+
+
+def _at(place: FaceTrack, shots: Shots) -> dict[int, Sighting]:
+    """Sightings of those who stand at a place, nearest first; one at a time."""
+    there, centres = place.present, place.centres
+    found: list[tuple[float, Tracklet]] = []
+    for tracklet in (t for shot in shots for t in shot):
+        both = [(s, centres[f]) for f, s in tracklet.sightings.items() if f < len(place) and there[f]]
+        if both and (apart := float(np.mean([_distance(*pair) for pair in both]))) <= NEAR:
+            found.append((apart, tracklet))
+    if not found:
+        raise ValueError(
+            f"No face is where the other video has it ({np.count_nonzero(there)} frames of that show it). Compare "
+            "videos of the same frames, brought to one size."
+        )
+    result: dict[int, Sighting] = {}
+    for _, tracklet in sorted(found, key=lambda pair: pair[0]):
+        if not result.keys() & tracklet.sightings.keys():
             result.update(tracklet.sightings)
     return result
 

@@ -212,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--audio-offset",
         type=float,
         default=0.0,
-        help="seconds by which the sound is moved; positive = later (default %(default)s)",
+        help="seconds by which the lips are moved against the sound; positive = later (default %(default)s)",
     )
     engine = parser.add_argument_group("engine")
     engine.add_argument(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Matrices, invert, warp_crops
+from ..geometry import Matrices, warp_crops
 from ..mouth import mouth_box
-from ..tracks import Selection, track_faces
+from ..selection import Selection
+from ..tracks import track_faces
 
 if TYPE_CHECKING:
     from ..face_track import FaceTrack
@@ -71,7 +72,7 @@ class Subject:
         audio: the sound it is to go with, float [C, T] and rate.
         reference: the target video it was made from, frame by frame; the ground truth where there is one.
         source: who it is to show, by the tools' recogniser.
-        selection: which face, looked for in the reference (else in the result).
+        selection: which face, looked for in the reference (else in the result); a recogniser keeps it through cuts.
         border: mask [H, W] in 0..1 of a frame of the reference that was drawn over; None = this pack's own paste.
         progress: called with (done, total) after every chunk of every pass over the videos; may raise to interrupt.
         passes: how many the caller expects, for `progress`: one each to find the face in the reference and in the
@@ -98,19 +99,14 @@ class Subject:
     @cached_property
     def place(self) -> FaceTrack:
         """Where the face is: in the reference, else in the result."""
-        if self.reference is None:
-            return self.track
-        return track_faces(self._read(self.reference), self.tools.detector, self._fps, self.selection)
+        return self.track if self.reference is None else self._tracked(self.reference, self.selection)
 
     @cached_property
     def track(self) -> FaceTrack:
         """Where a detector finds the face in the result."""
-        selection = self.selection
-        if self.reference is not None:  # the same place, whatever else the result shows
-            frame = int(np.flatnonzero(self.place.present)[0])
-            x, y = _centre(self.place.matrices[frame])
-            selection = Selection(point=(float(x), float(y)), frame=frame)
-        return track_faces(self._read(self.video), self.tools.detector, self._fps, selection)
+        # The same place, whoever the result shows there.
+        selection = self.selection if self.reference is None else Selection(place=self.place)
+        return self._tracked(self.video, selection)
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
@@ -148,13 +144,12 @@ class Subject:
 
         It is the upright square round the reference's steadied crop, the same in both videos.
         """
-        for i, frame in enumerate(frames):
-            if self.place.present[chunk.start + i]:
-                centre = _centre(self.place.matrices[chunk.start + i])
-                half = self.place.crop_sides[chunk.start + i] / 2
-                limits = np.array([frame.shape[1], frame.shape[0]])
-                x0, y0 = np.clip(np.rint(centre - half).astype(int), 0, limits - 1)
-                x1, y1 = np.clip(np.rint(centre + half).astype(int), (x0 + 1, y0 + 1), limits)
+        place = self.place.pick(np.arange(chunk.start, chunk.start + len(frames)))
+        limits = np.array(frames.shape[2:0:-1])
+        for frame, present, centre, side in zip(frames, place.present, place.centres, place.crop_sides, strict=True):
+            if present:
+                x0, y0 = np.clip(np.rint(centre - side / 2).astype(int), 0, limits - 1)
+                x1, y1 = np.clip(np.rint(centre + side / 2).astype(int), (x0 + 1, y0 + 1), limits)
                 yield frame[y0:y1, x0:x1]
 
     @staticmethod
@@ -171,6 +166,11 @@ class Subject:
     @property
     def _fps(self) -> Fraction:
         return self.video.info.fps
+
+    def _tracked(self, video: FrameSource, selection: Selection) -> FaceTrack:
+        recogniser = self.tools.recogniser
+        embed = None if recogniser is None else recogniser.embed_frames
+        return track_faces(self._read(video), self.tools.detector, self._fps, selection, embed=embed)
 
     def _read(self, source: FrameSource) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, self.frames, CHUNK):
@@ -197,12 +197,6 @@ class Subject:
                 f"The result has {float(made.fps):.6g} frames a second, its reference {float(given.fps):.6g}; they are "
                 "compared frame by frame. Bring them to one rate."
             )
-
-
-def _centre(matrix: Matrices) -> NDArray[np.float64]:
-    """Middle of a crop in its frame, x and y, continuous pixels."""
-    back = invert(matrix)
-    return np.asarray(back[:, :2] @ (0.5, 0.5) + back[:, 2])
 
 
 def widened(matrices: Matrices, margin: float) -> Matrices:

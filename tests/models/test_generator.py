@@ -240,6 +240,44 @@ def test_what_cannot_be_compiled_runs_as_it_is(weights, monkeypatch, caplog):
     assert torch.equal(generator.generate(crops, mel, embedding(), batch=2), filled)
 
 
+def test_compiled_or_not_out_of_memory_halves_the_batch(weights, monkeypatch):
+    def small(fn, **options):
+        def run(pair, *rest):
+            sizes.append(len(pair))
+            if len(pair) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return fn(pair, *rest)
+
+        return run
+
+    generator, sizes = load_generator(weights, precision="fp32"), []
+    crops, mel = torch.rand(9, 3, 96, 96), torch.randn(9, 1, 80, 16)
+    monkeypatch.setattr(torch, "compile", small)
+    generator.compile()
+    assert len(generator.generate(crops, mel, embedding(), batch=8)) == 9
+    assert sizes == [8, 4, 4, 4]  # the last one is filled up, the first ones no more
+
+
+def test_memory_that_runs_out_while_number_types_are_measured_leaves_the_weights_exact(weights, monkeypatch):
+    monkeypatch.setattr(precision, "candidates", lambda device: [torch.bfloat16])
+    generator = load_generator(weights)
+    exact = {name: value.clone() for name, value in generator.network.state_dict().items()}
+    real, types = generator.draw, []
+
+    def draw(*arguments):
+        types.append(next(generator.network.parameters()).dtype)
+        if types.count(torch.bfloat16) == 1 and types[-1] == torch.bfloat16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments)
+
+    generator.draw = draw
+    generator.generate(torch.rand(2, 3, 96, 96), torch.randn(2, 1, 80, 16), embedding())
+    assert types.count(torch.float32) >= 4  # measured anew, from the exact weights
+    precision.set_precision(generator.network, torch.float32)
+    for name, value in generator.network.state_dict().items():
+        assert (value - exact[name]).abs().max() <= exact[name].abs().max() / 128, name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_pictures_are_the_same_and_weights_are_constants_of_the_code(caplog):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from models.memory import keep_freed, trim
+from models.memory import keep_freed, out_of_memory, trim
 
 PIECE, COUNT = 64 << 10, 2000  # bytes of an array too small to get memory of its own, and how many
 
@@ -63,6 +64,26 @@ def test_freed_maps_are_used_again_instead_of_asked_for_anew():
         return int(subprocess.run(program, cwd=root, capture_output=True, text=True, check=True).stdout)
 
     assert faults(True) < 5000 < faults(False)  # thirty maps of 4,864 pages of 4 KiB
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_means_that_less_at_a_time_might_work(error, known):
+    assert out_of_memory(error) is known
 
 
 def test_other_systems_and_c_libraries_are_left_alone(monkeypatch):
