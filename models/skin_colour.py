@@ -23,6 +23,7 @@ SQUARE = slice(SKIN_TOP, SKIN_TOP + SKIN_SIDE), slice(SKIN_LEFT, SKIN_LEFT + SKI
 LEAST_SKIN = 64  # pixels of skin inside the frame below which colours are left alone
 GAIN = (0.7, 1.4)  # limits of the spread's correction: a blurry or noisy face must not be blown up
 SKIN_SPREAD = 4.0  # standard deviations from the skin's mean up to which the spread is corrected
+COLOURED = 1.0  # spread of a or b below which a face has less colour than any in colour: of 44, the least had 1.5
 LEAST_SPREAD = 1e-3  # a flat crop has none to divide by
 
 
@@ -84,6 +85,10 @@ def matched(crop: Floats, frame: NDArray[Any], matrix: Matrices, skin: Mask) -> 
     stretch = _each_channel(lab, 1 / reach, -found / reach)
     np.clip(stretch, -1, 1, out=stretch)
     lab += _each_channel(stretch, (gain - 1) * reach, wanted - found)
+    colour = min(1.0, float(wanted_spread[1:].max()) / COLOURED)
+    if colour < 1:  # a black-and-white picture stays one, lips and hair too
+        kept = np.array([1, colour, colour])
+        lab = _each_channel(lab, kept, (1 - kept) * wanted)
     result = np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), np.float32)
     return np.clip(result, 0, 1, out=result)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import warp
 from .geometry import Matrices, invert
 from .lab import to_lab, to_rgb
-from .skin_colour import GAIN, LEAST_SKIN, LEAST_SPREAD, SIDE, SKIN_SIDE, SKIN_SPREAD, SQUARE, skin, square_of
+from .skin_colour import COLOURED, GAIN, LEAST_SKIN, LEAST_SPREAD, SIDE, SKIN_SIDE, SKIN_SPREAD, SQUARE, skin, square_of
 
 
 def matched(crops: Tensor, sides: NDArray[np.int64], frames: Tensor, matrices: Matrices) -> Tensor:
@@ -36,6 +36,8 @@ def matched(crops: Tensor, sides: NDArray[np.int64], frames: Tensor, matrices: M
     lab = to_lab(crops)
     stretch = ((lab - found) / reach).clamp_(-1, 1)
     lab += stretch.mul_((gain - 1) * reach).add_(wanted - found)
+    colour = (wanted_spread[:, 1:].amax(1, keepdim=True) / COLOURED).clamp(max=1)
+    lab[:, 1:] = torch.lerp(wanted[:, 1:], lab[:, 1:], colour)
     enough = shown.sum((1, 2, 3), keepdim=True) >= LEAST_SKIN
     return torch.where(enough, to_rgb(lab), crops)
 

@@ -111,6 +111,21 @@ def test_equals_opencv_wherever_and_however(seed):
         agree(frames, crops, matrices(*places), bounds, colour_match=colour_match, **options)
 
 
+@pytest.mark.parametrize("tint, most", [(0.0, 2), (0.02, 40)])
+def test_black_and_white_stays_so(tint, most):
+    """A colourful crop in a picture without colour, or with a breath of it."""
+    coloured = smooth(4, HEIGHT, WIDTH, 0)
+    grey = coloured.mean(-1, keepdims=True)
+    frames, maps = np.uint8(grey + tint * (coloured - grey)), matrices(*INSIDE)
+    crops = np.float32(smooth(4, 96, 96, 1)) / 255
+    crops[:, 60:80, 30:66] = (0.9, 0.1, 0.2)  # lips, far from skin
+    agree(frames, crops, maps, BOUNDS["lab"], colour_match="lab")
+    ours, theirs, drawn = both(frames, crops, maps, colour_match="lab")
+    for made in (ours, theirs):
+        assert made[drawn > 0].std(0).min() > 5  # something is shown
+        assert np.ptp(made[drawn > 0], axis=-1).max() <= most  # levels between a pixel's channels; the crop has 200
+
+
 def test_parts_do_not_matter(monkeypatch):
     frames, maps = smooth(4, HEIGHT, WIDTH, 0), matrices(*INSIDE)
     crops = np.float32(smooth(4, 300, 300, 1)) / 255
