@@ -26,7 +26,7 @@ from .identity import FaceEmbedding, check_embedding
 from .layouts import recognise, shapes_of
 from .memory import batch_size, keep_freed, moved, out_of_memory, release, wait_for
 from .networks.wavsyncswap import WavSyncSwap, mask_lower_half
-from .precision import SAMPLE, named_dtype, set_precision, settle
+from .precision import NAMES, SAMPLE, named_dtype, set_precision, settle
 
 Net = TypeVar("Net", bound=nn.Module)
 Name = str | Path
@@ -85,6 +85,10 @@ class FaceGenerator(ABC):
     def device(self) -> torch.device:
         """Where the network is now."""
         return next(self.network.parameters()).device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
 
     @property
     def alone(self) -> bool:
@@ -158,14 +162,14 @@ class FaceGenerator(ABC):
             references: [N or 1, 3, S', S'] pictures of the same face, like `crops`; None = each crop itself (spec A10).
             batch: crops a forward pass; None = by free memory. Out of memory halves it, and work goes on where it was.
             progress: called with (done, N) after every batch; may raise to interrupt.
-            to: where the result is wanted, the CPU or the network's device, which may not be done with it on return;
-                None = on the CPU.
+            to: where the result is wanted, the CPU or the network's device; None = on the CPU.
 
         Returns:
             float32 [N, 3, px, px] RGB in [0, 1].
 
         Raises:
-            ValueError: counts differ, or the weights do not fit the identity, see `check_identity`.
+            ValueError: counts differ, the weights do not fit the identity, see `check_identity`, or what is drawn is no
+                picture.
         """
         if len(windows) != len(crops) or (references is not None and len(references) not in (1, len(crops))):
             found = f"{len(crops)} crops, {len(windows)} mel windows"
@@ -212,10 +216,21 @@ class FaceGenerator(ABC):
             release(device)  # not while the failure holds on to its tensors
         if to.type == "cpu":
             wait_for(device)
+        if not result.sum().isfinite():  # no NaN or infinity cancels out
+            raise ValueError(self._no_picture(crops, references))
         return result
 
+    def _no_picture(self, *given: Tensor | None) -> str:
+        found = "What the model drew is no picture but holds NaN or infinite numbers"
+        if not all(pictures is None or pictures.float().sum().isfinite() for pictures in given):
+            return f"{found}, and so do the face crops that it got. Check the node or program that they come from."
+        return (
+            f"{found}. Its precision is {NAMES[self._dtype]}: choose fp32 if that is another one; if not, the weights "
+            "are damaged or their training went astray: choose others."
+        )
+
     def _batch(self, device: torch.device) -> int:
-        free = batch_size(device, self.px, next(self.network.parameters()).element_size())
+        free = batch_size(device, self.px, self._dtype.itemsize)
         return min(free, self.most) if self.most else free
 
     def _settle(self, target: Tensor, reference: Tensor, windows: Tensor, prepared: Any) -> None:
@@ -224,8 +239,7 @@ class FaceGenerator(ABC):
         trials = settle(self.network, lambda: self.draw(*some, prepared), target.device)
         self.undecided = False
         if trials:
-            chosen = next(self.network.parameters()).dtype
-            log.info("Number type %s of: %s", chosen, "; ".join(map(str, trials)))
+            log.info("Number type %s of: %s", self._dtype, "; ".join(map(str, trials)))
 
     def fit(self, crops: Tensor) -> Tensor:
         """Crops [N, 3, S, S], uint8 too, brought to `px`, float32; area averaging or bicubic interpolation."""

@@ -212,6 +212,20 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_place(weights):
         generator.generate(crops, mel, embedding())
 
 
+@pytest.mark.parametrize("broken", ["weights", "crops", "references"])
+def test_what_is_no_picture_is_refused(weights, broken):
+    generator = load_generator(weights, precision="bf16")
+    crops, mel = torch.rand(3, 3, 96, 96), torch.randn(3, 1, 80, 16)
+    given = {"crops": crops, "references": crops.clone()}
+    if broken == "weights":
+        next(generator.network.output_block.parameters()).data[0] = torch.nan
+    else:
+        given[broken][2, 0, 0, 0] = torch.inf
+    reason = "precision is bf16: choose fp32" if broken == "weights" else "so do the face crops.*Check the node"
+    with pytest.raises(ValueError, match=f"NaN or infinite numbers.*{reason}"):
+        generator.generate(given["crops"], mel, embedding(), given["references"])
+
+
 def test_bytes_are_the_crops_that_they_stand_for(weights):
     generator = load_generator(weights, precision="fp32")
     crops, mel = torch.randint(0, 256, (2, 3, 120, 120), dtype=torch.uint8), torch.randn(2, 1, 80, 16)
