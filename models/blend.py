@@ -23,6 +23,7 @@ Rectangle = tuple[slice, slice]  # rows, columns
 
 ERODE = 0.06  # untouched border of the crop, in crop sides
 COLOUR_MATCHES = ("off", "lab")
+MOST_FEATHER = 0.5  # where the soft edges of both sides meet
 ROUNDING = 0.35  # corner radius of the pasted area, in crop sides: the corners beside the chin are background
 SHRINK = 1.25  # a crop this much larger than its place is averaged down before it is warped
 

@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,13 @@ from .acceleration import Compiled
 from .adapters import apply_adapter
 from .checkpoints import bundled_path, load_any, load_into, tensors_sha256
 from .identity import FaceEmbedding, check_embedding
+from .inference_form import inference_form
 from .layouts import recognise, shapes_of
 from .memory import batch_size, keep_freed, moved, out_of_memory, release, wait_for
+from .networks import build
 from .networks.wavsyncswap import WavSyncSwap, mask_lower_half
 from .precision import NAMES, SAMPLE, named_dtype, set_precision, settle
 
-Net = TypeVar("Net", bound=nn.Module)
 Name = str | Path
 
 log = logging.getLogger(__name__)
@@ -307,29 +307,6 @@ def resized(crops: Tensor, side: int) -> Tensor:
     return nn.functional.interpolate(crops.float(), (side, side), mode=mode, antialias=True).clamp(0, 1)
 
 
-def inference_form(network: Net, dtype: torch.dtype) -> Net:
-    """Fold batch norms into their convolutions, freeze, convert; the styles' linear layers stay float32.
-
-    Changes the network it is given and returns it; its state dict no longer has the training layout.
-    """
-    network.eval().requires_grad_(False)
-    for module in list(network.modules()):
-        if isinstance(module, nn.Sequential):
-            _fold_norms(module)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    set_precision(network, dtype)
-    return network.requires_grad_(False)
-
-
-def _fold_norms(layers: nn.Sequential) -> None:
-    """Each batch norm becomes part of the convolution before it; numbers of layers stay."""
-    for i, (conv, norm) in enumerate(pairwise(list(layers))):
-        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
-            transposed = isinstance(conv, nn.ConvTranspose2d)
-            layers[i] = nn.utils.fusion.fuse_conv_bn_eval(conv, norm, transpose=transposed)
-            layers[i + 1] = nn.Identity()
-
-
 def load_generator(
     name: Name | Sequence[Name] = "builtin",
     device: str | torch.device = "cpu",
@@ -388,11 +365,17 @@ def load_generator(
 
 
 def _own(name: str, state: dict[str, Tensor], metadata: dict[str, Any]) -> Generator:
+    if missing := [key for key in ("config", "recogniser", "geometry", "mel_lag") if key not in metadata]:
+        raise ValueError(
+            f"{name} does not say its {', '.join(missing)}, without which it cannot be used. Copy it again, or make it "
+            "anew with `python -m training export`."
+        )
     if metadata["geometry"] != geometry.GEOMETRY_ID:
         raise ValueError(
             f"{name} was trained on crops of geometry {metadata['geometry']!r}; this version cuts "
             f"{geometry.GEOMETRY_ID!r}. Update the pack or the weights."
         )
-    network = WavSyncSwap(**metadata["config"])
+    network = build("wavsyncswap", **metadata["config"])
+    assert isinstance(network, WavSyncSwap)
     load_into(network, state, name)
     return Generator(network, metadata["recogniser"], int(metadata["mel_lag"]), metadata)

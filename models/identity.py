@@ -78,7 +78,8 @@ class FaceEmbedding:
             ValueError: if the file is missing, damaged, or holds something else.
         """
         state, metadata = load_weights(path)
-        if metadata.get("format") != _EMBEDDING_FORMAT or set(state) != {"embedding"}:
+        known = {"recogniser", "quality", "count"} <= metadata.keys()
+        if metadata.get("format") != _EMBEDDING_FORMAT or set(state) != {"embedding"} or not known:
             raise ValueError(
                 f"{Path(path).name} holds no face embedding of this pack. Choose one that was saved by it."
             )

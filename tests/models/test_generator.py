@@ -8,8 +8,9 @@ import torch
 
 from models import geometry, precision
 from models.checkpoints import save_weights
-from models.generator import inference_form, load_generator
+from models.generator import load_generator
 from models.identity import FaceEmbedding
+from models.inference_form import inference_form
 from models.networks import build
 from models.networks.wavsyncswap import mask_lower_half
 
@@ -146,6 +147,18 @@ def test_weights_of_another_network_geometry_or_size_are_refused(tmp_path):
         save_weights(tmp_path / f"{name}.safetensors", state, metadata)
         with pytest.raises(ValueError, match=rf"{name}\.safetensors"):
             load_generator(tmp_path / f"{name}.safetensors")
+
+
+def test_weights_that_do_not_say_enough_or_more_than_is_known(tmp_path):
+    state = network(skips="adain").state_dict()
+    bare = {key: value for key, value in METADATA.items() if key not in ("geometry", "mel_lag")}
+    save_weights(tmp_path / "bare.safetensors", state, bare)
+    with pytest.raises(ValueError, match=r"bare\.safetensors does not say its geometry, mel_lag.*anew"):
+        load_generator(tmp_path / "bare.safetensors")
+    config = {**METADATA["config"], "eyes": 3}
+    save_weights(tmp_path / "new.safetensors", state, {**METADATA, "config": config})
+    with pytest.raises(ValueError, match="no option 'eyes'.*update of this pack"):
+        load_generator(tmp_path / "new.safetensors")
 
 
 def test_unknown_precision_is_refused(weights):

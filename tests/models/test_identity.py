@@ -78,6 +78,10 @@ def test_other_safetensors_is_no_embedding(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"embedding": torch.ones(1)}, {})
     with pytest.raises(ValueError, match="w.safetensors holds no face embedding"):
         FaceEmbedding.load(tmp_path / "w.safetensors")
+    metadata = {"format": "wavsyncswap-face-embedding-v1", "quality": 1.0, "count": 1}
+    save_weights(tmp_path / "w.safetensors", {"embedding": torch.from_numpy(unit(1))}, metadata)
+    with pytest.raises(ValueError, match="w.safetensors holds no face embedding"):
+        FaceEmbedding.load(tmp_path / "w.safetensors")
 
 
 def test_truncated_embedding(tmp_path):
