@@ -22,7 +22,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import venv
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,6 +307,13 @@ def environment() -> Path:
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if python.is_file() and MARKER.is_file() and MARKER.read_text(encoding="utf-8") == fingerprint():
         return python
+    try:
+        import venv  # here, because the embeddable Python of ComfyUI's Windows package has none
+    except ImportError as error:
+        raise RuntimeError(
+            f"cannot make a virtual environment: {sys.executable} has no module {error.name}, as an embeddable Python "
+            "has not. Call this with a Python installed from python.org; in ComfyUI the nodes work without it."
+        ) from error
     say(f"making {VENV} (once; PyTorch makes it some GB and some minutes)")
     try:
         # Cleared where its Python is gone or of another version, otherwise only brought up to date.
@@ -363,7 +369,13 @@ def demo(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """The test suite, in an environment that has what it needs; its exit status."""
+    """The test suite, in an environment that has what it needs; its exit status.
+
+    Raises:
+        RuntimeError: there is no suite, or no environment for it.
+    """
+    if not (ROOT / "tests").is_dir():
+        raise RuntimeError("the registry's package leaves the test suite out; clone the repository to run it")
     python = environment()
     provide_browser(python)
     return subprocess.run([str(python), "-m", "pytest", *arguments], cwd=ROOT).returncode
@@ -378,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] in (["demo"], ["test"]):
         try:
             return demo(arguments[1:]) if arguments[0] == "demo" else test(arguments[1:])
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             say(str(error))
             return 1
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -386,7 +398,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dest", type=Path, help="folder for --fetch instead of the one that is searched")
     parser.add_argument("--yes", action="store_true", help="accept the licence shown by --fetch without a question")
     options = parser.parse_args(arguments)
-    return fetch(options.fetch, options.dest, options.yes) if options.fetch else check()
+    if not options.fetch:
+        return check()
+    try:
+        return fetch(options.fetch, options.dest, options.yes)
+    except OSError as error:
+        say(f"{error}. Choose a folder that can be written with --dest.")
+        return 1
 
 
 if __name__ == "__main__":

@@ -114,6 +114,17 @@ def test_hook_succeeds_even_when_the_check_breaks(install, capsys):
     assert "cannot read the line 'one two three'" in capsys.readouterr().out
 
 
+def test_hook_works_in_a_python_without_venv(tmp_path: Path):
+    """The embeddable Python of ComfyUI's Windows package has neither this module nor ensurepip."""
+    code = (
+        "import runpy, sys; sys.modules['venv'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0], None, '__main__')"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "install.py")]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert "bundled weights are complete" in run.stdout
+
+
 # --- the private environment ------------------------------------------------------------------------------------------
 
 
@@ -154,7 +165,7 @@ def builds(install, monkeypatch) -> list[list[str]]:
         return SimpleNamespace(returncode=0, stdout=sys.version)
 
     monkeypatch.setattr(install, "unmet", lambda: ["torch"])
-    monkeypatch.setattr(install.venv.EnvBuilder, "create", create)
+    monkeypatch.setattr("venv.EnvBuilder.create", create)
     monkeypatch.setattr(install.subprocess, "run", run)
     return commands
 
@@ -192,9 +203,30 @@ def test_a_machine_without_graphics_libraries_gets_headless_opencv(install, buil
 
 def test_failed_installation_is_not_remembered(install, builds, monkeypatch, capsys):
     monkeypatch.setattr(install.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=1, stdout=""))
+    (install.ROOT / "tests").mkdir()
     assert install.main(["test"]) == 1
     assert "pip could not install" in capsys.readouterr().out
     assert not install.MARKER.exists()
+
+
+def test_a_python_without_venv_is_told_with_a_remedy(install, builds, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "venv", None)
+    assert install.main(["demo"]) == 1
+    assert "has no module venv" in (said := capsys.readouterr().out)
+    assert "python.org" in said
+    assert not builds
+
+
+def test_a_package_without_the_suite_says_so(install, builds, capsys):
+    assert install.main(["test"]) == 1
+    assert "clone the repository" in capsys.readouterr().out
+    assert not builds
+
+
+def test_the_registrys_package_has_what_the_script_reads():
+    """All requirement files lie in what the registry ships: `demo` is the first command of the readme."""
+    ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
+    assert not {"requirements.txt", "requirements-dev.txt", "models/", "training/"} & set(ignored)
 
 
 def test_demo_paths_are_those_of_the_caller(install, monkeypatch, tmp_path):
@@ -317,6 +349,15 @@ def test_fetch_offline_tells_the_way_by_hand(install, pack, tmp_path, monkeypatc
     assert "no route to host" in out
     assert str(tmp_path / "pack") in out
     assert not (tmp_path / "pack").exists()
+
+
+def test_fetch_into_a_folder_that_cannot_be_made(install, pack, server, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert install.main(["--fetch", pack, "--dest", str(tmp_path / "file" / "below"), "--yes"]) == 1
+    out = capsys.readouterr().out
+    assert "below" in out.splitlines()[-1]
+    assert "--dest" in out
+    assert server.ranges == []
 
 
 def test_packs_go_where_the_host_looks(install, monkeypatch, tmp_path):
