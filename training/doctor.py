@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import importlib.metadata
 import platform
@@ -11,7 +10,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ from models.video_writer import VideoWriter
 
 from .clips import FPS
 from .data.pictures import decode, encode
-from .data.reader import summary
+from .data.reader import read_index, summary
 from .engine import Engine, settled
+from .research_layout import GENERATED, LANDMARKS, SOURCES, TALKING, manifest_rows
+from .sources import still_rows
+from .user_tables import read_table
 
 GIB = 2**30
 NEEDED_DISK = 10 * GIB  # prepared crops of an hour at 96 px, and checkpoints
@@ -220,33 +223,66 @@ def check_video() -> Finding:
 
 
 def check_data(folder: Path) -> Finding:
-    """The data folder has what the trainers read; its first clip decodes, picture and sound as long as each other."""
-    if (folder / "index.json").is_file():
-        return _check_shards(folder)
-    missing = [name for name in ("talking/manifest.csv", "landmarks.npz") if not (folder / name).is_file()]
+    """The data folder has what the trainers read: clips to train on, people to swap; what is looked at decodes."""
+    try:
+        return _check_shards(folder) if (folder / "index.json").is_file() else _check_research(folder)
+    except (OSError, ValueError) as error:
+        return Finding(str(error), "Correct that, or make data with: python -m training prepare.")
+
+
+def _check_research(folder: Path) -> Finding:
+    """The first clip decodes, picture and sound as long as each other; of all others the files are there."""
+    missing = [name for name in (SOURCES[0], LANDMARKS) if not (folder / name).is_file()]
     if missing:
         return Finding(f"{folder} lacks {', '.join(missing)}", "Make one with: python -m training prepare.")
-    with (folder / "talking" / "manifest.csv").open(newline="") as file:
-        row = next(csv.DictReader(file), None)
-    if row is None:
-        return Finding(f"{folder}/talking/manifest.csv lists no clip", "Add clips.")
+    if not read_table(folder / SOURCES[0]):
+        return Finding(f"{folder}/{SOURCES[0]} lists no clip", "Add clips.")
+    rows = {part: manifest_rows(folder, part) for part in (TALKING, GENERATED)}
+    files = [folder / part / row[kind] for part in rows for row in rows[part] for kind in ("file", "wav")]
+    if lost := [path for path in files if not path.is_file()]:
+        return Finding(f"{len(lost)} files are missing, the first {lost[0]}", "Add them, or take their lines out.")
+    clip, all_rows = rows[TALKING][0], [*rows[TALKING], *rows[GENERATED]]
+    note, remedy = _trainable(folder, all_rows)
+    if remedy:
+        return Finding(f"{len(all_rows)} clips{note}", remedy)
     try:
-        with VideoFile(folder / "talking" / row["file"]) as video:
+        with VideoFile(folder / TALKING / clip["file"]) as video:
             info, frames = video.info, video.read(0, 1)
-        sound = read_audio(folder / "talking" / row["wav"])
+        sound = read_audio(folder / TALKING / clip["wav"])
     except (OSError, ValueError) as error:
-        return Finding(f"{row['file']}: {error}", "Replace the file, or take its line out of the manifest.")
+        return Finding(f"{clip['file']}: {error}", "Replace the file, or take its line out of the manifest.")
     seconds = 0.0 if sound is None else sound[0].shape[-1] / sound[1]
     remedy = "" if abs(seconds - info.frames / info.fps) < 0.1 else "Picture and sound differ in length; cut it anew."
     size = f"{frames.shape[2]}x{frames.shape[1]}"
-    return Finding(f"{row['file']}: {info.frames} frames of {size} at {info.fps} fps, {seconds:.2f} s of sound", remedy)
+    found = f"{clip['file']}: {info.frames} frames of {size} at {info.fps} fps, {seconds:.2f} s of sound"
+    return Finding(found + note, remedy)
 
 
 def _check_shards(folder: Path) -> Finding:
     try:
-        return Finding(f"{summary(folder)}; the first picture of every track decodes")
+        index, found = read_index(folder), summary(folder)
     except (OSError, ValueError, KeyError) as error:
         return Finding(f"the shards cannot be read: {error}", "Copy them again, or prepare the folder anew.")
+    note, remedy = _trainable(folder, index["tracks"])
+    if not index["lips"]:
+        remedy = "There are no mouth numbers: prepare it again, into another folder, without --reader none."
+    return Finding(f"{found}; the first picture of every track decodes{note}", remedy)
+
+
+def _trainable(folder: Path, clips: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What is to be said of the clips' people and splits, and what to do if nothing can be trained with them."""
+    splits = Counter(clip["split"] for clip in clips)
+    people = {clip["identity"] for clip in clips if clip["split"] == "train"}
+    people |= {row["identity"] for row in still_rows(folder / "faces")}
+    note = "" if splits["val"] else "; nobody is held out (split val), so nothing is measured, and judge cannot be used"
+    if not splits["train"]:
+        return f"{note}; none has the split train", "Change the column split of the manifest.csv, or add videos."
+    if len(people) < 2:
+        return (
+            f"{note}; one person only",
+            "Swapping needs two: add videos of others, or stills of them in faces/.",
+        )
+    return note, ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

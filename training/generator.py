@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from models.checkpoints import load_into
+from models.checkpoints import load_into, load_pickle_state
 from models.identity import load_recogniser
 
 from .audio_tower import pretrain
@@ -23,9 +23,9 @@ from .batches import Batch, Batches
 from .clips import ClipSet, load_clips
 from .config import Recipe, to_toml
 from .engine import Engine
-from .keeper import Keeper, data_digest
+from .keeper import Keeper, data_digest, note_data, write_whole
 from .leak import leaks
-from .lip_reader import LipReader, load_reader, pretrain_reader
+from .lip_reader import LipReader, pretrain_reader
 from .loop import Rhythm, add_run_arguments, chosen_recipe, follow, launch, stopped
 from .plan import describe
 from .report import write_report
@@ -104,19 +104,19 @@ def train(
     second = second_recogniser(folder) if recipe.loss.second_identity else None
     bank = source_bank(data, folder / "faces", recogniser, second)
     schedule, px, seen = recipe.schedule, recipe.model.px, recipe.system.seen
-    batches = Batches(data, data.of("train", generated=True), bank, px, schedule.seed, engine.device, seen)
+    batches = Batches(data, data.training(), bank, px, schedule.seed, engine.device, seen)
     with engine.one_by_one():
         reader, tower = _reader(data, batches, output, recipe), _tower(data, output, recipe, engine.device)
     held_out = HeldOut(data, folder, recogniser, px, seen) if engine.first and data.of("val") else None
     sync = sync_loss_of(recipe, data, recogniser, engine.device)
     trainer, keeper = Trainer(recipe, tower, recogniser, reader, second, engine, compiled, sync), Keeper(output)
-    trainer.record.data = data_digest(data, folder)
     if keeper.last.exists():
         trainer.restore(keeper.last)
         log.info("resumed at step %d", trainer.step)
     else:
         for path in init:
             log.info("%s", trainer.start_from(path))
+    note_data(trainer.record, data_digest(data, folder))
     if engine.first:
         (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     rhythm = Rhythm(
@@ -140,11 +140,11 @@ def _tower(data: ClipSet, output: Path, recipe: Recipe, device: torch.device) ->
     if fresh is None:
         return None
     if path.exists():
-        load_into(fresh, torch.load(path, weights_only=True), path.name)
+        load_into(fresh, _kept(path), path.name)
         return fresh
     tower, numbers = pretrain(data, recipe.schedule.tower_steps, fresh, recipe.schedule.seed, device)
-    torch.save(tower.state_dict(), path)
     (output / "audio_tower.json").write_text(json.dumps(numbers))
+    write_whole(path, tower.state_dict())
     return tower
 
 
@@ -154,11 +154,25 @@ def _reader(data: ClipSet, batches: Batches, output: Path, recipe: Recipe) -> Li
     if not recipe.loss.lips:
         return None
     if path.exists():
-        return load_reader(path)
+        reader = LipReader()
+        load_into(reader, _kept(path), path.name)
+        return reader.eval()
     reader, numbers = pretrain_reader(data, batches, recipe.schedule.reader_steps, recipe.schedule.seed)
-    torch.save(reader.state_dict(), path)
     (output / "lip_reader.json").write_text(json.dumps(numbers))
+    write_whole(path, reader.state_dict())
     return reader
+
+
+def _kept(path: Path) -> dict[str, Tensor]:
+    """Weights of a part that this run pre-trained.
+
+    Raises:
+        ValueError: the file is damaged; says what to do.
+    """
+    try:
+        return load_pickle_state(path)
+    except ValueError as error:
+        raise ValueError(f"{error} This one is the run's own: delete {path}, and it is made anew.") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ def judge_reconstruction(
     data: ClipSet,
     clip: Clip,
     source: FaceEmbedding,
-    mean_face: Tensor,
+    mean_face: Tensor | None,
     reader: LipReader | None,
 ) -> dict[str, float]:
     """Own audio, with two kinds of reference, the own face kept and drawn from its vector; and the trivial baselines.
@@ -91,7 +91,8 @@ def judge_reconstruction(
             )
         systems[f"{kind}: copied"] = reference.expand_as(truth)
     systems["mean frame of the clip"] = truth.mean(0, keepdim=True).expand_as(truth)
-    systems["mean training face"] = mean_face.expand_as(truth)
+    if mean_face is not None:
+        systems["mean training face"] = mean_face.expand_as(truth)
     result: dict[str, float] = {}
     # A copy of the middle frame is perfect there, and nearly so beside it: no system may profit from that.
     judged = torch.arange(clip.frames).sub(middle).abs() >= DISTANCE
@@ -118,9 +119,10 @@ def lip_correlation(reader: LipReader | None, pictures: Tensor, data: ClipSet, c
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def mean_training_face(data: ClipSet) -> Tensor:
-    """Mean over the training clips of each one's mean crop, [1, 3, px, px]."""
-    return torch.stack([unit_crops(data, clip)[::10].mean(0) for clip in data.of("train")]).mean(0, keepdim=True)
+def mean_training_face(data: ClipSet) -> Tensor | None:
+    """Mean over the recorded training clips of each one's mean crop, [1, 3, px, px]; None where there are none."""
+    faces = [unit_crops(data, clip)[::10].mean(0) for clip in data.of("train")]
+    return torch.stack(faces).mean(0, keepdim=True) if faces else None
 
 
 def judge_swap(
@@ -156,9 +158,17 @@ def judge(
     reader: LipReader | None = None,
     sync: SyncModel | None = None,
 ) -> dict:
-    """All measurements on the val clips; every val clip is swapped with the next two people's faces."""
+    """All measurements on the val clips; every val clip is swapped with the next two people's faces.
+
+    Raises:
+        ValueError: there is no val clip.
+    """
     recogniser = load_recogniser("builtin")
-    clips = data.of("val")
+    if not (clips := data.of("val")):
+        raise ValueError(
+            f"Nobody is held out: none of {len(data.clips)} clips has the split val, and there is nothing to judge on. "
+            "Name people to be kept from training in the column split of the manifest.csv."
+        )
     own = {clip.name: identity_vector(clip_vectors(data, clip, recogniser), recogniser.id) for clip in clips}
     mean_face = mean_training_face(data)
     result: dict = {"reconstruction": {}, "swap": {name: {} for name in judges}, "sync": {}}

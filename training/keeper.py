@@ -81,11 +81,28 @@ class Keeper:
             log.info("step %d is the best so far: %s", trainer.step, numbers)
 
 
+def write_whole(path: Path, state: Any) -> None:
+    """Write plain values and tensors; a half-written file never replaces a whole one."""
+    torch.save(state, f"{path}.tmp")
+    os.replace(f"{path}.tmp", path)
+
+
 def write(path: Path, parts: Mapping[str, Any], trainer: Trainable, recipe: Recipe) -> None:
     """Write a checkpoint of plain values and tensors; a half-written one never replaces a whole one."""
     state = {**parts, "step": trainer.step, "recipe": asdict(recipe), "record": asdict(trainer.record)}
-    torch.save(state, f"{path}.tmp")
-    os.replace(f"{path}.tmp", path)
+    write_whole(path, state)
+
+
+def note_data(record: Record, digest: str) -> None:
+    """Have a record name the data that is trained on from here on; told where it is another than before."""
+    if record.data not in ("", digest):
+        log.warning(
+            "the data is not what the run was begun with (SHA-256 %.12s, now %.12s); what it learnt stays. Give "
+            "another --output to begin anew",
+            record.data,
+            digest,
+        )
+    record.data = digest
 
 
 def read_record(state: Mapping[str, Any]) -> Record:

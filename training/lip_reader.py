@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import bundled_path, load_into, load_weights
+from models.checkpoints import bundled_path, load_any, load_into
 from models.networks.lip_reader import SIDE, LipReader
 
 from .batches import Batches, sample
@@ -31,11 +31,10 @@ def load_reader(path: Path) -> LipReader:
     """The bundled reader, or one saved by a training run (lip_reader.pt), in eval mode.
 
     Raises:
-        ValueError: the file is damaged or holds something else.
+        ValueError: the file is missing, damaged, or holds something else.
     """
     reader = LipReader()
-    state = load_weights(path)[0] if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    load_into(reader, state, path.name)
+    load_into(reader, load_any(path)[0], path.name)
     return reader.eval()
 
 
@@ -56,7 +55,7 @@ def softened(crops: Tensor, seed: int) -> Tensor:
 
 def lip_scale(data: ClipSet) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [14] of the mouth numbers over the training frames."""
-    rows = np.concatenate([data.lips[c.start : c.start + c.frames] for c in data.of("train", generated=True)])
+    rows = np.concatenate([data.lips[c.start : c.start + c.frames] for c in data.training()])
     return torch.from_numpy(rows.mean(0)), torch.from_numpy(rows.std(0) + 1e-6)
 
 
@@ -83,7 +82,7 @@ def pretrain_reader(data: ClipSet, batches: Batches, steps: int, seed: int = 0) 
         seed: seed of weights and order.
 
     Returns:
-        The reader in eval mode on the CPU, and its correlations on the val clips.
+        The reader in eval mode on the CPU, and its correlations on the val clips; nothing where there are none.
     """
     torch.manual_seed(seed)
     device = batches.shelf.device
@@ -106,6 +105,9 @@ def pretrain_reader(data: ClipSet, batches: Batches, steps: int, seed: int = 0) 
         if step % 200 == 0:
             log.info("lip reader step %d loss %.3f, %.0f s", step, loss.item(), time.monotonic() - started)
     reader.cpu().eval()
+    if not data.of("val"):
+        log.info("lip reader: nobody is held out, so it is not measured")
+        return reader, {}
     everything, opening = reading_correlation(reader, data, data.of("val"))
     log.info("lip reader on val: mean correlation %.3f, lip opening %.3f", everything, opening)
     return reader, {"mouth_correlation_val": everything, "opening_correlation_val": opening}

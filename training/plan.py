@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from .config import Recipe, to_toml
 from .data.reader import summary
 from .engine import settled
 from .lip_reader import LipReader
+from .research_layout import GENERATED, TALKING, manifest_rows
 from .trainer import critic_of
 
 BYTES = {"bf16": 2, "fp32": 4}  # of a number that waits for the backward pass
@@ -80,18 +80,13 @@ def data_found(folder: Path) -> str:
 
     Raises:
         FileNotFoundError: it has no manifest.
+        ValueError: a manifest cannot be read, or a shard.
     """
     if (folder / "index.json").is_file():
         return summary(folder)
     counts = []
-    for part in ("talking", "talking_generated"):
-        manifest = folder / part / "manifest.csv"
-        if not manifest.is_file():
-            raise FileNotFoundError(
-                f"{manifest} is missing, and index.json too. --data is a folder made by: python -m training prepare"
-            )
-        with manifest.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    for part in (TALKING, GENERATED):
+        rows = manifest_rows(folder, part)
         of_split = {split: [r for r in rows if r["split"] == split] for split in ("train", "val")}
         counts.append(
             f"{part}: "

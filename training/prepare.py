@@ -12,12 +12,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.networks.wavsyncswap import SIZES
+
 from .data.annotations import find_annotated
 from .data.engines import ENGINES, one_thread, run_all
 from .data.items import Item, Settings, find_items
 from .data.pack import pack
+from .data.sync import load_expert
 from .data.work import write_json
-from .lip_reader import reader_path
+from .lip_reader import load_reader, reader_path
 
 
 def check_settings(output: Path, settings: Settings) -> None:
@@ -65,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations", type=Path, help="folder of HDTF's lists of stretches and boxes (default: whole videos)"
     )
     parser.add_argument(
-        "--px", type=int, default=96, help="side of the crops to be trained, pixels (default: %(default)s)"
+        "--px",
+        type=int,
+        choices=SIZES,
+        default=96,
+        help="side of the crops to be trained, pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--processes", type=int, default=1, help="videos prepared at once, one thread each (default: %(default)s)"
@@ -94,6 +101,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say what came of it."""
     reader, expert = (path and path.absolute() for path in (reader_path(args.reader), args.sync))
+    # What is wrong with a file is told before any work; in its stage it would fail every video.
+    if reader:
+        load_reader(reader)
+    if expert:
+        load_expert(expert)
     settings = Settings(args.px, args.seed, reader, expert)
     # Absolute, because the processes of a cluster stand in other folders.
     folder, output = args.input.absolute(), args.output.absolute()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from models import geometry
 
 from .batches import SourceBank, aligned_faces, arcface_matrix
 from .clips import MARGIN, Clip, ClipSet
+from .user_tables import read_table
 
 FRAMES_PER_CLIP = 12
 
@@ -39,24 +39,30 @@ def clip_vectors(data: ClipSet, clip: Clip, recogniser: Embedder, count: int = F
         return recogniser.embed(aligned_faces(pictures, theta))
 
 
-def still_vectors(folder: Path, recogniser: Embedder) -> tuple[Tensor, list[str]]:
-    """Identity vectors of the photographed and AI-made stills (paintings left out), with their labels.
+def still_rows(folder: Path) -> list[dict[str, str]]:
+    """The photographed and AI-made stills that a folder's manifest lists, paintings left out; none without a manifest.
 
-    A folder without a manifest gives none: the clips' own people are then all there are.
+    Raises:
+        ValueError: the manifest cannot be read.
     """
+    manifest = folder / "manifest.csv"
+    rows = read_table(manifest, ("file", "kind", "kps5", "identity")) if manifest.is_file() else []
+    return [row for row in rows if row["kind"] != "painting"]
+
+
+def still_vectors(folder: Path, recogniser: Embedder) -> tuple[Tensor, list[str]]:
+    """Identity vectors of `still_rows`, with their labels; none without stills: the clips' people are then all."""
     crops: list[np.ndarray] = []
     labels: list[str] = []
-    if not (folder / "manifest.csv").is_file():
-        return torch.empty(0), labels
-    for row in csv.DictReader((folder / "manifest.csv").open(newline="")):
-        if row["kind"] == "painting":
-            continue
+    for row in still_rows(folder):
         with av.open(str(folder / row["file"])) as container:
             picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
         points = np.array(row["kps5"].split(), np.float64).reshape(5, 2) + 0.5
         matrix = geometry.similarity_transform(points, geometry.ARCFACE_TEMPLATE / 112)
         crops.append(geometry.warp_crops(picture[None], matrix[None], 112)[0])
         labels.append(row["identity"])
+    if not crops:
+        return torch.empty(0), labels
     batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         return torch.cat([recogniser.embed(part) for part in batch.split(32)]), labels
@@ -68,7 +74,7 @@ def source_bank(data: ClipSet, faces: Path, recogniser: Embedder, second: Embedd
     Raises:
         ValueError: there are not two people to swap.
     """
-    clips = data.of("train", generated=True)
+    clips = data.training()
 
     def vectors(embedder: Embedder) -> tuple[Tensor, list[str]]:
         stills, labels = still_vectors(faces, embedder)

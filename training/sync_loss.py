@@ -63,7 +63,7 @@ def held_out_windows(data: ClipSet, recogniser: Embedder, px: int, count: int = 
 
     Where the data holds nobody out the training clips stand in.
     """
-    clips = data.of("val") or data.of("train", generated=True)
+    clips = data.of("val") or data.training()
     vectors = torch.cat([clip_vectors(data, clip, recogniser, 1) for clip in clips])
     bank = SourceBank(vectors, [clip.identity for clip in clips])
     return Batches(data, clips, bank, px, 0)(0, FRAMES * count, swapped=0, windows=count)

@@ -85,7 +85,7 @@ def check(data: ClipSet, recipe: Recipe, engine: Engine | None = None, compiled:
     syncnet = replace(recipe.syncnet, steps=2 * STEPS, supervised_steps=0)  # the rate falls in the second half only
     recipe = replace(recipe, syncnet=syncnet, optim=replace(recipe.optim, warmup=min(recipe.optim.warmup, 20)))
     trainer = SyncTrainer(recipe, engine, compiled)
-    clips = data.of("train", generated=True)
+    clips = data.training()
     batch = SyncBatches(data, clips, recipe.schedule.seed)(0, min(CLIPS, len(clips)), WINDOWS)
     part = batch.part(trainer.engine.index, trainer.engine.count)
     begun = time.monotonic()

@@ -26,7 +26,7 @@ from .clips import Clip, ClipSet, load_clips
 from .config import Recipe, to_toml
 from .engine import Engine
 from .global_batch import whole
-from .keeper import Keeper, Record, data_digest, read_record, write
+from .keeper import Keeper, Record, data_digest, note_data, read_record, write
 from .loop import Rhythm, add_run_arguments, chosen_recipe, follow, launch, stopped
 from .plan import describe_syncnet
 from .report import write_report
@@ -241,14 +241,14 @@ def train(
         )
     output.mkdir(parents=True, exist_ok=True)
     trainer, keeper = SyncTrainer(recipe, engine, compiled), Keeper(output, "syncnet.pt", "syncnet_")
-    trainer.record.data = data_digest(data, folder)
     if keeper.last.exists():
         trainer.restore(keeper.last)
         log.info("resumed at step %d", trainer.step)
     elif init:
         trainer.expert.load_state_dict(load_expert(init).state_dict())
         log.info("started from the expert in %s, all of it", init.name)
-    batches = SyncBatches(data, data.of("train", generated=True), recipe.schedule.seed, engine.device)
+    note_data(trainer.record, data_digest(data, folder))
+    batches = SyncBatches(data, data.training(), recipe.schedule.seed, engine.device)
     if engine.first:
         (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     rhythm = Rhythm(config.steps, windows, config.measure_every, config.measure_every, config.keep_every)

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from scipy.io import wavfile
 
 from models.video_writer import VideoWriter
+from tests.training.small_run import write_still
 from training import doctor
 from training.__main__ import main
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder with one clip of 25 frames and its sound."""
+    """A data folder with one clip of 25 frames and its sound, and a still of somebody else."""
     talking = tmp_path / "talking"
     talking.mkdir()
     (tmp_path / "landmarks.npz").touch()
-    (talking / "manifest.csv").write_text("file,wav\na.mp4,a.wav\n")
+    (talking / "manifest.csv").write_text("file,wav,identity,split\na.mp4,a.wav,ann,train\n")
+    write_still(tmp_path)
     with VideoWriter(talking / "a.mp4", 64, 48, 25, None) as writer:
         writer.write(np.zeros((25, 48, 64, 3), np.uint8))
     wavfile.write(talking / "a.wav", 16000, np.zeros(16000, np.int16))
@@ -95,6 +99,23 @@ def test_data_that_training_would_trip_over(folder):
     (folder / "talking" / "manifest.csv").write_text("file,wav\n")
     assert "lists no clip" in doctor.check_data(folder).found
     assert "lacks talking/manifest.csv, landmarks.npz" in doctor.check_data(folder / "elsewhere").found
+
+
+def test_data_without_clips_or_people_to_train_on_fails(folder):
+    def look(rows: str) -> doctor.Finding:
+        (folder / "talking" / "manifest.csv").write_text("file,wav,identity,split\n" + rows)
+        return doctor.check_data(folder)
+
+    assert "nobody is held out" in look("a.mp4,a.wav,ann,train\n").found
+    assert not look("a.mp4,a.wav,ann,train\na.mp4,a.wav,ben,val\n").remedy
+    assert "nobody is held out" not in look("a.mp4,a.wav,ann,train\na.mp4,a.wav,ben,val\n").found
+    assert "none has the split train" in look("a.mp4,a.wav,ann,val\n").found
+    assert "split" in look("a.mp4,a.wav,ann,val\n").remedy
+    assert "'Train'" in look("a.mp4,a.wav,ann,Train\n").found
+    assert "1 files are missing" in look("a.mp4,a.wav,ann,train\na.mp4,b.wav,ben,train\n").found
+    shutil.rmtree(folder / "faces")
+    assert "Swapping needs two" in look("a.mp4,a.wav,ann,train\n").remedy
+    assert not look("a.mp4,a.wav,ann,train\na.mp4,a.wav,ben,train\n").remedy
 
 
 def test_a_full_disk_is_noticed(monkeypatch, tmp_path):

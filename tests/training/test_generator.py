@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -229,6 +231,49 @@ def test_a_stopped_run_saves_and_goes_on_to_the_same_weights(clip_set, folder, m
     checked = [line for line in lines if "val_leak_mask" in line]
     assert checked[0]["step"] == 1  # from the first step on
     assert all(line["val_leak_mask"] == 0 and line["val_leak_audio"] >= 0 for line in checked)
+
+
+def with_splits(data, *splits):
+    clips = [replace(clip, split=split) for clip, split in zip(data.clips, splits, strict=True)]
+    return replace(data, clips=clips)
+
+
+def test_a_run_without_anybody_held_out_trains_and_measures_nothing(clip_set, folder):
+    everybody = with_splits(clip_set, "train", "train", "train")
+    assert train(everybody, folder, folder / "run", load_recipe("debug"), compiled=False).step == 6
+    assert json.loads((folder / "run" / "lip_reader.json").read_text()) == {}
+    assert json.loads((folder / "run" / "audio_tower.json").read_text()) == {}
+
+
+def test_a_run_without_anybody_to_train_on_is_one_error(clip_set, folder):
+    with pytest.raises(ValueError, match=r"None of 3 clips is to be trained on.*column split"):
+        train(with_splits(clip_set, "val", "val", "val_seen"), folder, folder / "run", load_recipe("debug"))
+
+
+@pytest.mark.parametrize("name", ["audio_tower.pt", "lip_reader.pt"])
+def test_a_damaged_part_of_a_run_is_named(clip_set, folder, name, monkeypatch):
+    """And what is made instead of it is the same."""
+    recipe, run = load_recipe("debug", ["schedule.steps=1", "schedule.gan_start=1"]), folder / "run"
+    train(clip_set, folder, run, recipe, compiled=False)
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"{name} is .*delete .*{name}, and it is made anew"):
+        train(clip_set, folder, run, recipe, compiled=False)
+    (run / name).unlink()
+    monkeypatch.setattr(torch, "save", half_saved)
+    with pytest.raises(OSError, match="disk full"):
+        train(clip_set, folder, run, recipe, compiled=False)
+    assert not (run / name).exists()
+    monkeypatch.undo()
+    train(clip_set, folder, run, recipe, compiled=False)
+    made, wanted = (torch.load(io.BytesIO(data), weights_only=True) for data in ((run / name).read_bytes(), whole))
+    assert all(torch.equal(value, made[key]) for key, value in wanted.items())
+
+
+def half_saved(state, path):
+    """`torch.save` on a disk that is full."""
+    Path(path).write_bytes(b"PK")
+    raise OSError("disk full")
 
 
 def test_mouth_weights_have_mean_one_and_favour_the_mouth():

@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
-from training.judge import lip_correlation, mean_training_face, mouth_scores, unit_crops
+from training.judge import (
+    judge,
+    judge_reconstruction,
+    lip_correlation,
+    mean_training_face,
+    mouth_scores,
+    unit_crops,
+)
 from training.lip_reader import LipReader
 
 
@@ -37,3 +47,30 @@ def test_the_mean_training_face_never_sees_the_validation_people(clip_set):
     changed = type(clip_set)(clip_set.clips, other, clip_set.windows, clip_set.lips)
     assert torch.equal(mean_training_face(clip_set), mean_training_face(changed))
     assert unit_crops(clip_set, clip_set.clips[0]).shape == (12, 3, 96, 96)
+
+
+def with_split(data, split):
+    return replace(data, clips=[replace(clip, split=split) for clip in data.clips])
+
+
+def test_nobody_held_out_is_one_error(clip_set, tmp_path):
+    with pytest.raises(ValueError, match=r"Nobody is held out: none of 3 clips has the split val"):
+        judge(None, with_split(clip_set, "train"), tmp_path, {})
+
+
+def test_without_training_clips_their_mean_is_left_out(clip_set):
+    data = with_split(clip_set, "val")
+    assert mean_training_face(data) is None
+    clip, generator = data.clips[0], Copier()
+    scores = judge_reconstruction(generator, data, clip, None, None, None)
+    assert "mean frame of the clip PSNR" in scores
+    assert not [name for name in scores if "training" in name]
+
+
+class Copier:
+    """A generator that gives the truth."""
+
+    keeps_identity, takes_identity = True, False
+
+    def generate(self, truth, windows, identity, references):
+        return truth

@@ -10,7 +10,7 @@ from models.identity import load_recogniser
 from models.networks import build
 from training.config import load_recipe
 from training.export import export
-from training.keeper import Keeper, Record, data_digest, read_record, write
+from training.keeper import Keeper, Record, data_digest, note_data, read_record, write
 
 
 class Counter:
@@ -68,6 +68,15 @@ def test_the_digest_tells_data_apart(clip_set, tmp_path):
     assert data_digest(clip_set, tmp_path) != first
     (tmp_path / "manifest.json").write_text("{}")
     assert data_digest(clip_set, tmp_path) == sha256_file(tmp_path / "manifest.json")
+
+
+def test_a_run_that_goes_on_with_other_data_says_so_and_records_them(caplog):
+    for before, told in (("", False), ("b", False), ("a", True)):
+        record = Record(data=before)
+        caplog.clear()
+        note_data(record, "b")
+        assert record.data == "b"
+        assert ("the data is not what the run was begun with" in caplog.text) == told
 
 
 def test_an_exported_checkpoint_says_where_it_comes_from(tmp_path):

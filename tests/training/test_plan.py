@@ -13,9 +13,12 @@ from training.plan import Part, describe, describe_syncnet, kept_numbers
 @pytest.fixture
 def folder(tmp_path):
     """A data folder with manifests only."""
-    for part, rows in (("talking", "a.mp4,x,train\nb.mp4,x,train\nc.mp4,y,val\n"), ("talking_generated", "")):
+    for part, rows in (
+        ("talking", "a.mp4,a.wav,x,train\nb.mp4,b.wav,x,train\nc.mp4,c.wav,y,val\n"),
+        ("talking_generated", ""),
+    ):
         (tmp_path / part).mkdir()
-        (tmp_path / part / "manifest.csv").write_text("file,identity,split\n" + rows)
+        (tmp_path / part / "manifest.csv").write_text("file,wav,identity,split\n" + rows)
     return tmp_path
 
 

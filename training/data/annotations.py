@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+from ..user_tables import read_text
 from .items import SUFFIXES, Item, files_below
 
 
@@ -25,7 +26,7 @@ def find_annotated(folder: Path, annotations: Path) -> list[Item]:
 
     Raises:
         FileNotFoundError: no such folder, or no list in it.
-        ValueError: a line that is none of the above; the message names file and line.
+        ValueError: a line that is none of the above, the message names file and line; or a list that is not UTF-8.
     """
     lists = sorted(annotations.glob("*_annotion_time.txt"))
     if not folder.is_dir() or not lists:
@@ -44,13 +45,13 @@ def find_annotated(folder: Path, annotations: Path) -> list[Item]:
             for number, stretch in enumerate(stretches):
                 start, stop = _times(where, stretch)
                 box = boxes.get(f"{stem}_{number}")
-                items.append(Item(f"{name}#{number}", video, start, stop, box, heights.get(stem)))
+                items.append(Item(f"{name}#{number}", video, name, start, stop, box, heights.get(stem)))
     return sorted(items, key=lambda item: item.name)
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
     """Place and words of every line that is not empty."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if words := line.split():
             yield [f"{path.name}, line {number}", *words]
 

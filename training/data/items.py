@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..clips import stored_side
+from ..clips import SPLITS, stored_side
+from ..user_tables import read_table
 from .work import sha256_of
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".mts", ".ts", ".flv", ".wmv", ".ogv"}
 LAYOUT = 2  # of shards and working folders; 1 left it to the reader to move the sound
-SPLITS = ("train", "val", "val_seen")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Item:
     """A video, or a stretch of one.
 
     Attributes:
-        name: path below the input folder with forward slashes, and the stretch's number after a `#`; unique.
+        name: path below the input folder with forward slashes, and for a stretch its number after a `#`; unique.
         path: the file.
+        video: name of the whole video, the same for all stretches of it.
         start: seconds at which the stretch begins.
         stop: seconds at which it ends; None = with the video.
         box: (x, y, width, height) in pixels that the face is looked for in; None = the whole picture.
@@ -36,17 +38,13 @@ class Item:
 
     name: str
     path: Path
+    video: str
     start: Fraction = Fraction(0)
     stop: Fraction | None = None
     box: tuple[int, int, int, int] | None = None
     box_height: int | None = None
     identity: str | None = None
     split: str | None = None
-
-    @property
-    def video(self) -> str:
-        """The name without the stretch."""
-        return self.name.partition("#")[0]
 
     @property
     def key(self) -> str:
@@ -98,30 +96,27 @@ class Settings:
 def find_items(folder: Path) -> list[Item]:
     """All videos below a folder, in order of name.
 
-    A `manifest.csv` beside videos is honoured: column `file`, and `identity` and `split` where it has them. The name of
-    a folder says nothing about who is seen.
+    A `manifest.csv` beside or above videos is honoured: column `file`, and `identity` and `split` where it has them.
+    The name of a folder says nothing about who is seen.
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: no video in it, or a manifest with an unknown split.
+        ValueError: no video in it, or a manifest that cannot be read, has an unknown split, or names what is not there.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     files = list(files_below(folder))
-    known = {path: row for manifest in files if manifest.name == "manifest.csv" for path, row in _rows(manifest)}
-    items = []
-    for path in (path for path in files if path.suffix.lower() in SUFFIXES):
-        row = known.get(path, {})
-        items.append(
-            Item(
-                path.relative_to(folder).as_posix(),
-                path,
-                identity=row.get("identity") or None,
-                split=row.get("split") or None,
-            )
-        )
-    if not items:
+    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not videos:
         raise ValueError(f"There is no video in {folder}; looked for {', '.join(sorted(SUFFIXES))}, also below it.")
+    known: dict[str, dict[str, str]] = {}
+    for manifest in (path for path in files if path.name == "manifest.csv"):
+        if any(manifest.parent in video.parents for video in videos):
+            known |= _told(manifest, files)
+    items = []
+    for path in videos:
+        name, row = path.relative_to(folder).as_posix(), known.get(_place(path), {})
+        items.append(Item(name, path, name, identity=row.get("identity") or None, split=row.get("split") or None))
     return sorted(items, key=lambda item: item.name)
 
 
@@ -134,13 +129,25 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _rows(manifest: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    with manifest.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get("split") and row["split"] not in SPLITS:
-                raise ValueError(
-                    f"{manifest} puts {row.get('file')} into the split {row['split']!r}; choose one of "
-                    f"{', '.join(SPLITS)}, or leave the column empty."
-                )
-            if row.get("file"):
-                yield manifest.parent / row["file"], row
+def _told(manifest: Path, files: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """Rows of a manifest by the place of the file that each names; some may be no videos."""
+    there, told = {_place(path) for path in files}, dict[str, dict[str, str]]()
+    for row in read_table(manifest, ("file",)):
+        if row.get("split") and row["split"] not in SPLITS:
+            raise ValueError(
+                f"{manifest} puts {row['file']} into the split {row['split']!r}; choose one of {', '.join(SPLITS)}, or "
+                "leave the column empty."
+            )
+        told[_place(manifest.parent / row["file"])] = row
+    lost = [row["file"] for place, row in told.items() if place not in there and not Path(place).is_file()]
+    if lost:
+        raise ValueError(
+            f"{manifest} names {len(lost)} files that are not there: {', '.join(map(repr, lost[:3]))}"
+            f"{' and so on' if len(lost) > 3 else ''}. Paths count from its folder; correct them, or take the rows out."
+        )
+    return told
+
+
+def _place(path: Path) -> str:
+    """A path as it can be compared: without `..`, accented letters in one form whatever program wrote them."""
+    return unicodedata.normalize("NFC", os.path.normpath(path))

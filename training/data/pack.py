@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clips import FPS
-from .items import LAYOUT, SPLITS, Item, Settings
+from ..clips import FPS, SPLITS
+from .items import LAYOUT, Item, Settings
 from .listening import Spoken, least_correlation, offsets
 from .people import name_people, split_people
 from .pictures import Strip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ def name_people(vectors: NDArray[np.float32], labels: Sequence[str | None]) -> l
         labels: [N] identities where they are known.
 
     Returns:
-        [N] identities; new people are called person_0000 and so on, in order of their first track.
+        [N] identities; new people are called person_0000 and so on, without those that are labels, in order of their
+        first track.
     """
     groups = _groups(vectors)
     members: dict[int, list[int]] = defaultdict(list)
@@ -33,12 +35,16 @@ def name_people(vectors: NDArray[np.float32], labels: Sequence[str | None]) -> l
         members[group].append(row)
     names: list[str] = []
     new: dict[int, str] = {}
+    taken = set(labels)
+    fresh = (name for number in count() if (name := f"person_{number:04d}") not in taken)
     for row, group in enumerate(groups):
         label = labels[row]
         if label is None:
             known = [other for other in members[group] if labels[other] is not None]
             nearest = max(known, key=lambda other: float(vectors[other] @ vectors[row]), default=None)
-            label = labels[nearest] if nearest is not None else new.setdefault(group, f"person_{len(new):04d}")
+            if nearest is None and group not in new:
+                new[group] = next(fresh)
+            label = new[group] if nearest is None else labels[nearest]
         names.append(str(label))
     return names
 

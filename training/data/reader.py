@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clips import FPS, Clip, ClipSet, check_side
-from .items import LAYOUT, SPLITS
+from ..clips import FPS, SPLITS, Clip, ClipSet, check_same, check_side
+from .items import LAYOUT
 from .pictures import decode
 from .sound import packed_sound
 from .work import sha256_of, write_json
@@ -153,19 +153,23 @@ def open_shards(folder: Path, cache: Path, px: int, lag: int) -> ClipSet:
 
     Args:
         folder: with index.json, manifest.json and shards.
-        cache: folder for mel windows and other arrays of all frames; made anew when the shards are others.
+        cache: folder for mel windows and other arrays of all frames, made where they are not there yet.
         px: side of the crops to be trained.
         lag: frames by which mel windows are moved.
 
     Raises:
-        ValueError: prepared for another `px` or in another layout, or the shards are damaged.
+        ValueError: prepared for another `px` or in another layout, the shards are damaged, or the cache is of others.
     """
     index = read_index(folder)
     check_side(folder, index["side"], px)
     tracks, shards = index["tracks"], Shards(folder)
-    state = {"manifest": sha256_of(folder / "manifest.json"), "lag": lag}
+    digest = sha256_of(folder / "manifest.json")
+    state = {"manifest": digest, "lag": lag}
     marker = cache / "shards.json"
-    if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != state:
+    made = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    if made:
+        check_same(cache, {"manifest.json": made["manifest"]}, {"manifest.json": digest})
+    if made != state:
         marker.unlink(missing_ok=True)
         _build_cache(shards, tracks, cache, lag)
         write_json(marker, state)

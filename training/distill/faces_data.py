@@ -6,7 +6,6 @@ split of the clips, a quarter of the photographed people, two scenes) are marked
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geometry import ARCFACE_TEMPLATE, similarity_transform, warp_crops
+
+from ..user_tables import read_table
 
 # Mesh vertices whose mean is each of the five points (image left eye first), and the outline of the face.
 MESH_POINTS = ((33, 133, 159, 145), (362, 263, 386, 374), (1, 4), (61,), (291,))
@@ -54,8 +55,7 @@ NOTHING = np.zeros((0, 4), np.float32)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "manifest.csv")
 
 
 def read_photos(data: Path) -> list[Picture]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data.items import Item, find_items
 from ..data.work import replacing, sha256_of
+from ..user_tables import read_table
 
 COLUMNS = ("name", "target", "source", "audio", "person")
 TRIES = 10_000  # shuffles before the folder is said to have too few people
@@ -50,8 +51,7 @@ def read_pairs(manifest: Path) -> list[Pair]:
     Raises:
         ValueError: a column or a file is missing, a name comes twice, or there is no pair.
     """
-    with manifest.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(manifest)
     if not rows or not {"target", "source"} <= set(rows[0]):
         found = ", ".join(rows[0]) if rows else "no rows"
         raise ValueError(

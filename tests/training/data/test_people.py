@@ -28,6 +28,11 @@ def test_a_label_spreads_to_unlabelled_tracks_of_the_same_face_and_is_never_over
     assert names[2:] == ["person_0000", "anna", "ben"]
 
 
+def test_a_label_like_an_automatic_name_stays_one_persons_own():
+    names = name_people(tracks([0, 1, 2, 1]), ["person_0000", None, None, None])
+    assert names == ["person_0000", "person_0001", "person_0002", "person_0001"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_tenth_of_the_videos_is_kept_half_of_it_of_unseen_people(seed):
     """Forty people of five videos each: 20 videos are kept."""

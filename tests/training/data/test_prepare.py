@@ -139,6 +139,24 @@ def test_the_report_shows_every_track_and_what_was_left_out_and_why(prepared):
     assert "unknown for 2 of 2 tracks" in page
 
 
+@pytest.mark.parametrize("option", ["--reader", "--sync"])
+def test_a_file_that_cannot_judge_is_told_before_any_work(videos, tmp_path, capsys, option):
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"eight thousand words")
+    command = ["prepare", "--input", str(videos), "--output", str(tmp_path / "out"), option, str(bad)]
+    assert main(command) == 1
+    assert "bad.pt" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("px", ["7", "100"])
+def test_a_size_that_no_network_trains_at_is_refused(videos, tmp_path, capsys, px):
+    with pytest.raises(SystemExit):
+        main(["prepare", "--input", str(videos), "--output", str(tmp_path / "out"), "--px", px])
+    assert "96, 128, 192, 256, 384, 512" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_and_splits_of_a_manifest_are_honoured(videos, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

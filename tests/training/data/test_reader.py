@@ -119,6 +119,15 @@ def test_the_cache_follows_the_shards(prepared, data, tmp_path):
     assert np.array_equal(load_clips(prepared, tmp_path / "cache").windows, data.windows)
 
 
+def test_a_cache_of_other_shards_is_refused(prepared, data, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "copy", ignore=shutil.ignore_patterns("work"))
+    load_clips(copy, tmp_path / "cache")  # the same, elsewhere
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"videos": 8}))
+    with pytest.raises(ValueError, match=r"other data: manifest\.json was another then\. Give another --output"):
+        load_clips(copy, tmp_path / "cache")
+
+
 def test_one_person_alone_cannot_be_swapped(data, tmp_path):
     with pytest.raises(ValueError, match=r"only one person.*at least two"):
         source_bank(data, tmp_path / "faces", load_recogniser())

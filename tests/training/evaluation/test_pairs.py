@@ -41,7 +41,8 @@ def test_too_few_people(tmp_path: Path, people: list[str], split: str):
 def test_a_manifest_is_read_and_written(tmp_path: Path):
     for name in ("t.mp4", "s.png", "a.wav"):
         (tmp_path / name).write_bytes(name.encode())
-    (tmp_path / "pairs.csv").write_text("target,source,audio\nt.mp4,s.png,a.wav\nt.mp4,t.mp4,\n")
+    text = "target,source,audio\nt.mp4,s.png,a.wav\nt.mp4,t.mp4,\n"
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8-sig")  # as Excel does
     one, two = read_pairs(tmp_path / "pairs.csv")
     assert (one.name, one.person, one.audio) == ("t__s", "s", tmp_path / "a.wav")
     assert (two.name, two.person, two.audio) == ("t__t", "t", None)
