@@ -18,6 +18,7 @@ from models import geometry
 MARGIN = 0.125  # unit-crop widths kept on every side, so that training can shift, turn and scale
 FPS = Fraction(25)
 SPLITS = ("train", "val", "val_seen")
+SHARDS_INDEX, RESEARCH_INDEX = "shards.json", "clips.json"  # what a cache of either layout is of
 # Mouth blendshapes and mesh points of the data guide's sync judge: 12 + opening + width = 14 numbers a frame.
 BLENDSHAPES = (
     "jawOpen mouthClose mouthFunnel mouthPucker mouthLowerDownLeft mouthUpperUpLeft mouthRollLower mouthRollUpper "
@@ -134,18 +135,23 @@ def load_clips(data: Path, cache: Path, px: int = 96, lag: int = -1) -> ClipSet:
 
     Args:
         data: folder with index.json, or folder of the data guide.
-        cache: folder for arrays that are made once; reused when it is complete and of this data.
+        cache: folder for arrays that are made once; reused when it is complete and of this data. It lies in the folder
+            of the run.
         px: side of the crops to be trained.
         lag: frames by which mel windows are moved (spec A13).
 
     Raises:
         FileNotFoundError: `data` is neither.
-        ValueError: the data was prepared for another `px`, or the cache is of other data.
+        ValueError: the data was prepared for another `px`, or the run that the cache belongs to was begun with other.
     """
     from .data.reader import open_shards
     from .research_layout import TALKING, open_research
 
-    if (data / "index.json").is_file():
+    packed = (data / "index.json").is_file()
+    other = cache / (RESEARCH_INDEX if packed else SHARDS_INDEX)
+    if other.is_file() and not is_of(cache, {}, {"its layout": ""}):
+        other.unlink()  # the arrays of both layouts have the same names
+    if packed:
         return open_shards(data, cache, px, lag)
     if not (data / TALKING / "manifest.csv").is_file():
         raise FileNotFoundError(
@@ -155,8 +161,8 @@ def load_clips(data: Path, cache: Path, px: int = 96, lag: int = -1) -> ClipSet:
     return open_research(data, cache, px, lag)
 
 
-def check_same(cache: Path, made_of: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Refuse a cache of other data: what else a run learnt lies beside it, and a run keeps to its data.
+def is_of(cache: Path, made_of: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether a cache is of this data; where it is not, it may be made anew.
 
     Args:
         cache: its folder.
@@ -164,13 +170,15 @@ def check_same(cache: Path, made_of: Mapping[str, str], found: Mapping[str, str]
         found: the same files' digests now.
 
     Raises:
-        ValueError: names the files that differ.
+        ValueError: it is of other data, and what a run learnt from that lies beside it; names the files that differ.
     """
-    if other := [name for name in {**found, **made_of} if made_of.get(name) != found.get(name)]:
+    other = [name for name in {**found, **made_of} if made_of.get(name) != found.get(name)]
+    if other and any(cache.parent.glob("*.pt")):
         raise ValueError(
-            f"{cache} was made of other data: {', '.join(other)} was another then. Give another --output, so that a "
-            f"run keeps to its data; or delete {cache}, and it is made anew and what was begun goes on with this data."
+            f"{cache.parent} was begun with other data (differing: {', '.join(other)}). Give another --output; or "
+            f"delete {cache}, and what was learnt so far goes on with this data."
         )
+    return not other
 
 
 def check_side(folder: Path, side: int, px: int) -> None:

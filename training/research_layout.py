@@ -20,7 +20,7 @@ from scipy.io import wavfile
 
 from models import audio, geometry
 
-from .clips import BLENDSHAPES, FPS, SPLITS, Clip, ClipSet, check_same, check_side, stored_side, with_margin
+from .clips import BLENDSHAPES, FPS, RESEARCH_INDEX, SPLITS, Clip, ClipSet, check_side, is_of, stored_side, with_margin
 from .data.work import replacing, sha256_of, write_json
 from .user_tables import read_table
 
@@ -67,15 +67,14 @@ def open_research(data: Path, cache: Path, px: int, lag: int) -> ClipSet:
         lag: frames by which mel windows are moved.
 
     Raises:
-        ValueError: the cache is of another `px` or of other data; a clip cannot be used.
+        ValueError: the cache is of another `px`, or the run that it belongs to of other data; a clip cannot be used.
     """
-    index = cache / "clips.json"
+    index = cache / RESEARCH_INDEX
     found = {name: sha256_of(data / name) for name in SOURCES if (data / name).is_file()}
     made = _index(data, index, found)
     if made:
         check_side(cache, np.load(cache / "crops.npy", mmap_mode="r").shape[1], px)
-        check_same(cache, made["made_of"], found)
-    if not made or made["lag"] != lag:
+    if not made or not is_of(cache, made["made_of"], found) or made["lag"] != lag:
         index.unlink(missing_ok=True)
         made = {"made_of": found, "lag": lag, "clips": _build(data, cache, lag, stored_side(px))}
         write_json(index, made)

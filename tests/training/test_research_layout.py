@@ -1,4 +1,4 @@
-"""The layout of the data guide, on a face of made-up landmarks: what is cached, and of what."""
+"""The layout of the data guide, what is cached, and of what."""
 
 from __future__ import annotations
 
@@ -9,45 +9,18 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from models.video_writer import VideoWriter
-from training.clips import BLENDSHAPES, load_clips
-from training.research_layout import LEFT_EYE, MOUTH_LEFT, MOUTH_RIGHT, NOSE_TIP, RIGHT_EYE
-
-FRAMES, SIDE = 6, 64
-MESH = {
-    **dict.fromkeys(LEFT_EYE, (24, 26)),
-    **dict.fromkeys(RIGHT_EYE, (40, 26)),
-    NOSE_TIP: (32, 34),
-    MOUTH_LEFT: (26, 44),
-    MOUTH_RIGHT: (38, 44),
-    10: (32, 12),
-    152: (32, 56),
-    13: (32, 43),
-    14: (32, 45),
-}
-HEAD = "file,wav,identity,split,av_lag_left\n"
-
-
-def write_data(folder, brightness: int, names: str = "ab"):
-    """Grey clips of one brightness, one of each person; the last one is for validation."""
-    (folder / "talking").mkdir(parents=True)
-    arrays = {"index": np.array(list(MESH)), "blendshape_names": np.array(BLENDSHAPES)}
-    rows = ""
-    for i, name in enumerate(names):
-        with VideoWriter(folder / "talking" / f"{name}.mp4", SIDE, SIDE, 25, None) as writer:
-            writer.write(np.full((FRAMES, SIDE, SIDE, 3), brightness, np.uint8))
-        wavfile.write(folder / "talking" / f"{name}.wav", 16000, np.zeros(640 * FRAMES, np.int16))
-        arrays[f"{name}/points"] = np.tile(np.array(list(MESH.values())) * 64, (FRAMES, 1, 1)).astype(np.int16)
-        arrays[f"{name}/blendshapes"] = np.zeros((FRAMES, len(BLENDSHAPES)), np.float16)
-        rows += f"{name}.mp4,{name}.wav,{name},{'val' if i else 'train'},0\n"
-    np.savez(folder / "landmarks.npz", **arrays)
-    (folder / "talking" / "manifest.csv").write_text(HEAD + rows)
-    return folder
+from tests.training.research_data import HEAD, write_data
+from training.clips import load_clips
 
 
 @pytest.fixture
 def data(tmp_path):
     return write_data(tmp_path / "data", 80)
+
+
+def begin(run) -> None:
+    """Something that a run learnt from its cache."""
+    (run / "audio_tower.pt").touch()
 
 
 def as_once(cache) -> None:
@@ -66,22 +39,29 @@ def test_a_cache_is_made_once_and_moves_with_the_data(data, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == before
 
 
-def test_other_data_is_refused_with_what_to_do(data, tmp_path):
+def test_other_data_is_refused_where_a_run_has_begun(data, tmp_path):
     load_clips(data, tmp_path / "cache")
     other = write_data(tmp_path / "other", 200, "cd")
-    with pytest.raises(ValueError, match=r"cache was made of other data: talking/manifest\.csv.*another --output"):
-        load_clips(other, tmp_path / "cache")
+    made = load_clips(other, tmp_path / "cache")
+    assert [clip.name for clip in made.clips] == ["c", "d"]
+    assert abs(int(made.crops[0].mean()) - 200) < 5
+    begin(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"was begun with other data \(differing: talking/manifest\.csv.*another --output"
+    ):
+        load_clips(data, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["talking/manifest.csv", "talking_generated/manifest.csv", "landmarks.npz"])
 def test_edited_data_is_refused_and_a_cache_that_is_deleted_made_anew(data, tmp_path, name):
     load_clips(data, tmp_path / "cache")
+    begin(tmp_path)
     (data / "talking_generated").mkdir()
     if name == "landmarks.npz":
         np.savez(data / name, **dict(np.load(data / name)), more=np.zeros(1))
     else:
         (data / name).write_text(HEAD + "a.mp4,a.wav,a,val,0\nb.mp4,b.wav,b,train,0\n" * name.startswith("talking/"))
-    with pytest.raises(ValueError, match=f"other data: {name} was another"):
+    with pytest.raises(ValueError, match=rf"other data \(differing: {name}\)"):
         load_clips(data, tmp_path / "cache")
     (tmp_path / "cache" / "clips.json").unlink()
     made = load_clips(data, tmp_path / "cache")
@@ -113,7 +93,8 @@ def test_a_cache_from_before_is_used_where_it_is_safe(data, tmp_path):
     np.save(crops, np.zeros_like(made.crops))
     assert np.array_equal(load_clips(data, cache).crops, made.crops)
     as_once(cache)
-    with pytest.raises(ValueError, match=r"other data: talking/manifest\.csv was another"):
+    begin(tmp_path)
+    with pytest.raises(ValueError, match=r"other data \(differing: talking/manifest\.csv"):
         load_clips(write_data(tmp_path / "other", 200, "cd"), cache)
 
 

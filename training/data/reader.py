@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clips import FPS, SPLITS, Clip, ClipSet, check_same, check_side
+from ..clips import FPS, SHARDS_INDEX, SPLITS, Clip, ClipSet, check_side, is_of
 from .items import LAYOUT
 from .pictures import decode
 from .sound import packed_sound
@@ -153,26 +153,29 @@ def open_shards(folder: Path, cache: Path, px: int, lag: int) -> ClipSet:
 
     Args:
         folder: with index.json, manifest.json and shards.
-        cache: folder for mel windows and other arrays of all frames, made where they are not there yet.
+        cache: folder for mel windows and other arrays of all frames, made where they are not there yet, or
+            are of other shards. It lies in the folder of the run.
         px: side of the crops to be trained.
         lag: frames by which mel windows are moved.
 
     Raises:
-        ValueError: prepared for another `px` or in another layout, the shards are damaged, or the cache is of others.
+        ValueError: prepared for another `px` or in another layout, the shards are damaged, or the run was begun with
+            others.
     """
     index = read_index(folder)
     check_side(folder, index["side"], px)
     tracks, shards = index["tracks"], Shards(folder)
     digest = sha256_of(folder / "manifest.json")
-    state = {"manifest": digest, "lag": lag}
-    marker = cache / "shards.json"
+    marker = cache / SHARDS_INDEX
     made = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
-    if made:
-        check_same(cache, {"manifest.json": made["manifest"]}, {"manifest.json": digest})
-    if made != state:
+    if (
+        not made
+        or not is_of(cache, {"manifest.json": made["manifest"]}, {"manifest.json": digest})
+        or made["lag"] != lag
+    ):
         marker.unlink(missing_ok=True)
         _build_cache(shards, tracks, cache, lag)
-        write_json(marker, state)
+        write_json(marker, {"manifest": digest, "lag": lag})
     starts = np.cumsum([0, *(track["frames"] for track in tracks)]).tolist()
     clips = [
         Clip(track["name"], track["identity"], track["split"], start, track["frames"], False)

@@ -11,6 +11,7 @@ import torch
 from models.identity import load_recogniser
 from models.networks.blocks import audio_tower
 from models.references import pose_thumbnail
+from tests.training.research_data import write_data
 from training.audio_tower import pretrain
 from training.batches import Batches, SourceBank
 from training.clips import Clip, ClipSet, load_clips, stored_side
@@ -119,13 +120,28 @@ def test_the_cache_follows_the_shards(prepared, data, tmp_path):
     assert np.array_equal(load_clips(prepared, tmp_path / "cache").windows, data.windows)
 
 
-def test_a_cache_of_other_shards_is_refused(prepared, data, tmp_path):
+def test_other_shards_are_refused_where_a_run_has_begun(prepared, data, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "copy", ignore=shutil.ignore_patterns("work"))
     load_clips(copy, tmp_path / "cache")  # the same, elsewhere
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"videos": 8}))
-    with pytest.raises(ValueError, match=r"other data: manifest\.json was another then\. Give another --output"):
+    load_clips(copy, tmp_path / "cache")
+    load_clips(prepared, tmp_path / "cache")
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(ValueError, match=r"other data \(differing: manifest\.json\)\. Give another --output"):
         load_clips(copy, tmp_path / "cache")
+
+
+def test_caches_of_the_two_layouts_do_not_mix(prepared, data, tmp_path):
+    research = write_data(tmp_path / "research", 80)
+    made = load_clips(research, tmp_path / "cache")
+    assert np.array_equal(load_clips(prepared, tmp_path / "cache").windows, data.windows)
+    again = load_clips(research, tmp_path / "cache")
+    assert np.array_equal(again.windows, made.windows)
+    assert np.array_equal(again.lips, made.lips)
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(ValueError, match=r"other data \(differing: its layout\)"):
+        load_clips(prepared, tmp_path / "cache")
 
 
 def test_one_person_alone_cannot_be_swapped(data, tmp_path):
