@@ -48,9 +48,9 @@ def continued(
             before, first, last = int(pts[begin - 1]), int(pts[begin]), int(times[begin - 1])
             # A stamp that is wrong for a moment only: the next ones go on where those before it ended.
             returns = end < len(pts) and 0 < pts[end] - before <= limit
-            if returns or first < before or not still(before, first):
-                fits = (shift for shift in reversed(shifts) if 0 < first + shift - last <= limit)
-                shifts.append(next(fits, last + step - first))
+            if returns or first - before <= limit or not still(before, first):
+                fits = [shift for shift in shifts if 0 < first + shift - last <= limit]
+                shifts.append(min(fits, default=last + step - first))
         times[begin:end] += shifts[-1]
     return times, shifts
 

@@ -30,7 +30,10 @@ def _mirroring(frame: Any) -> tuple[int, int, int, int] | None:
     """The four numbers of the display matrix that turn and mirror, None where it does not mirror."""
     from av.sidedata.sidedata import Type
 
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    try:
+        data = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # there is more of a kind that this PyAV does not know, such as a photograph's EXIF
+        return None
     if data is None:
         return None
     a, b, _, c, d = (int(number) for number in np.frombuffer(data, np.int32)[:5])

@@ -227,25 +227,27 @@ class _Line:
         Raises:
             ValueError: nothing tells how sound and picture belong together from here on.
         """
-        here, most = self._due(time), LONGEST_HOLE * self.rate
-        if self._length or abs(here) > most:
-            here = self._nearest(time)
-        stop = self._clock.stop
-        early = here < 0 and not self._length  # sound from before the first frame is dropped, however much it is
-        least = 0 if stop is None else -OVERLAP * self.rate
-        if early or least <= here - self._head <= most:
+        here, most, stop = self._due(time), LONGEST_HOLE * self.rate, self._clock.stop
+        if here < 0 and not self._length and -here <= most:  # from before the first frame: dropped
             return here
-        if lasting and stop is not None and here - self._head > 0 and here <= stop * self.rate + most:
-            return here  # the picture goes on meanwhile
-        if lasting and stop is not None and self._head < stop * self.rate:
-            at, by = self._head / self.rate, float(here - self._head) / self.rate
+        if not lasting and abs(here - self._head) > OVERLAP * self.rate:
+            return self._head
+        here = self._nearest(time)
+        by = here - self._head
+        if here < 0 and not self._length:
+            return here
+        if (0 if stop is None else -OVERLAP * self.rate) <= by <= most:
+            return here
+        if stop is not None and 0 < by and here <= stop * self.rate + most:  # the picture goes on meanwhile
+            return here
+        if stop is not None and self._head < stop * self.rate:
             raise ValueError(
-                f"The time stamps of the sound of {describe(self._source)} jump by {by:.1f} s after {at:.1f} s, those "
-                "of its picture do not: which sound belongs to which picture cannot be told. Re-encode the parts that "
-                "it was joined of one by one, then join them; or connect the sound from elsewhere."
+                f"The time stamps of the sound of {describe(self._source)} jump by {by / self.rate:.1f} s after "
+                f"{self._head / self.rate:.1f} s, those of its picture do not: it cannot be told which sound belongs "
+                "to which picture. Re-encode the parts that it was joined of one by one, then join them; or connect "
+                "the sound from elsewhere."
             )
-        if lasting:
-            self._shift += Fraction(self._head - here, self.rate)
+        self._shift -= Fraction(by, self.rate)
         return self._head
 
 

@@ -323,7 +323,7 @@ class _Reader:
             except faults() as error:
                 raise self._broken() from error
             number = len(self._index) if frame is None else self._number(frame)
-        frame = frame or self._shown  # what is missing at the end
+        frame = self._shown if frame is None else frame  # what is missing at the end
         if frame is None or number - self._next > LONGEST_HOLE * self._index.fps:
             raise self._broken()
         if not self._form:
