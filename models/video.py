@@ -66,9 +66,8 @@ class VideoFile:
         missing = sorted(self._reader.missing)
         if not missing:
             return self._info
-        note = (
-            f"{len(missing)} frames cannot be decoded, the first is number {missing[0]}: the frame before is repeated."
-        )
+        count = f"{len(missing)} of {self._info.frames} frames, the first of them number {missing[0]},"
+        note = f"{count} cannot be decoded: the frame before is shown in their place."
         return replace(self._info, notes=(*self._info.notes, note))
 
     def __enter__(self) -> VideoFile:

@@ -175,11 +175,13 @@ def _from_packets(container: Any, stream: Any) -> tuple[tuple[NDArray[np.int64],
     """
     times, keys, read, decoded = array("q"), array("q"), 0, -(2**63)
     back = int(JUMP_BACK / Fraction(stream.time_base))
+    cut = False  # whether decoding starts before the first frame that is shown
     for packet in container.demux(stream):
         if not packet.size:  # the end
             continue
         read += 1
         if packet.is_discard:  # cut away by an edit list
+            cut |= packet.is_keyframe
             continue
         if packet.pts is None:
             return None, 0
@@ -191,13 +193,16 @@ def _from_packets(container: Any, stream: Any) -> tuple[tuple[NDArray[np.int64],
         times.append(packet.pts)
         if packet.is_keyframe:
             keys.append(packet.pts)
-        elif not keys:
+        elif not (keys or cut):
             return None, 0
     shown, count = np.unique(np.array(times, np.int64), return_counts=True)
     hidden_frames = stream.codec_context.name.startswith("vp8") or (len(count) and count.max() > 1)
-    if hidden_frames or not len(shown) or shown[0] < keys[0]:
+    if hidden_frames or not len(shown):
         return None, read
-    return (shown, np.searchsorted(shown, np.unique(np.array(keys, np.int64)))), read
+    numbers = np.searchsorted(shown, np.unique(np.array(keys, np.int64)))
+    if cut:
+        numbers = np.union1d(0, numbers)
+    return (None if numbers[0] else (shown, numbers)), read
 
 
 def _from_frames(source: Any) -> NDArray[np.int64]:

@@ -15,13 +15,13 @@ BLOCK = RATE // 25  # samples of a frame
 def numbered(frames: int, width: int = 64, height: int = 48) -> np.ndarray:
     """Frames whose grey level tells their number."""
     result = np.zeros((frames, height, width, 3), np.uint8)
-    result[:] = (20 + 2 * (np.arange(frames) % 100))[:, None, None, None]
+    result[:] = (20 + 4 * (np.arange(frames) % 50))[:, None, None, None]
     return result
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    """What `numbered` wrote, modulo 100."""
-    return np.round((frames.mean((1, 2, 3)) - 20) / 2).astype(int).tolist()
+    """What `numbered` wrote, modulo 50."""
+    return np.round((frames.mean((1, 2, 3)) - 20) / 4).astype(int).tolist()
 
 
 def clicks(frames: int) -> np.ndarray:
@@ -36,12 +36,12 @@ def record(
     frames: int,
     codec: str = "libx264",
     sound: str | None = "aac",
-    options: dict | None = None,
+    coder: dict | None = None,
     **settings,
 ) -> Path:
     """A recording of numbered frames at 25 fps and, at their side, of clicks."""
     with av.open(str(path), "w", **settings) as container:
-        video = container.add_stream(codec, rate=25, options={"crf": "5", "g": "10", **(options or {})})
+        video = container.add_stream(codec, rate=25, options={"crf": "5", "g": "10", **(coder or {})})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         audio = container.add_stream(sound, rate=RATE, layout="mono") if sound else None
         samples = clicks(frames)
