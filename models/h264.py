@@ -98,6 +98,10 @@ def add_video(container: Any, width: int, height: int, fps: Fraction, colours: C
 class Coder(Protocol):
     """Makes packets of pictures."""
 
+    def holds(self, picture: Any) -> bool:
+        """Whether a picture taken earlier still waits to be encoded, so that nobody may change it."""
+        ...
+
     def encode(self, picture: Any) -> Encoded:
         """Take the next picture; what is ready by now."""
         ...
@@ -120,6 +124,10 @@ class OneCoder:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+
+    def holds(self, picture: Any) -> bool:
+        """See `Coder`: none waits."""
+        return False
 
     def encode(self, picture: Any) -> Encoded:
         """See `Coder`."""
@@ -148,6 +156,11 @@ class SegmentCoder:
         self._under_way: deque[Future[list[Any]]] = deque()
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()  # pictures of the last of these; None ends it
         self._taken = 0
+        self._held: set[int] = set()  # identities of the pictures that wait
+
+    def holds(self, picture: Any) -> bool:
+        """See `Coder`."""
+        return id(picture) in self._held
 
     def encode(self, picture: Any) -> Encoded:
         """See `Coder`; waits where all segments are under way."""
@@ -158,6 +171,7 @@ class SegmentCoder:
                 ready = self._under_way.popleft().result()
             self._waiting = queue.SimpleQueue()
             self._under_way.append(self._pool.submit(self._segment, self._waiting))
+        self._held.add(id(picture))
         self._waiting.put(picture)
         self._taken += 1
         return ready
@@ -182,4 +196,5 @@ class SegmentCoder:
             if self._stopped.is_set():
                 return []
             packets += context.encode(picture)
+            self._held.discard(id(picture))
         return packets + context.encode(None)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import h264
+from .coded import copied
 from .colours import CODED, SCALING, Colours
 from .sound import Converted, SoundSource, as_sound
 from .timing import fit_audio
@@ -121,7 +122,7 @@ class VideoWriter:
         """Append PyAV frames without a conversion.
 
         Args:
-            frames: 4:2:0 in the `colours` and of the size announced.
+            frames: 4:2:0 in the `colours` and of the size announced; the same one may come again.
 
         Raises:
             ValueError: another size or format.
@@ -137,6 +138,8 @@ class VideoWriter:
     def _encode(self, pictures: Iterable[Any]) -> None:
         assert self._coder is not None
         for picture in pictures:
+            if self._coder.holds(picture):  # the same one again, as in a video that is held or runs back
+                picture = copied(picture)
             picture.pts, picture.time_base = self._frames, 1 / self._fps
             picture.pict_type = 0  # the encoder's choice, not what a decoder found
             self._frames += 1

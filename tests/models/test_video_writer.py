@@ -89,6 +89,23 @@ def test_segments_are_one_video(tmp_path, segments, frames):
         assert np.array_equal(video.read(frames - 1, frames)[0], parts[-1])  # by seeking
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_same_frame_may_come_again(tmp_path, segments, count):
+    """Within a segment, in the next one, and after others; nothing that still waits is changed."""
+    segments(count)
+    source = VideoFile(write(tmp_path / "in.mp4", ramp(60, 64, 48)))
+    frames = source.decoded(0, 60)
+    order = [*range(60), *[59] * 70, *range(58, -1, -1)]
+    with VideoWriter(tmp_path / "out.mp4", 64, 48, Fraction(25), crf=4, colours=source.colours) as writer:
+        writer.write_coded(frames[i] for i in order[:100])
+        for i in order[100:]:
+            writer.write_coded([frames[i]])
+    result = VideoFile(tmp_path / "out.mp4")
+    assert (result.info.frames, result.info.fps, result.info.notes) == (len(order), 25, ())
+    shown, was = result.read(0, len(order)).astype(int), source.read(0, 60)
+    assert np.abs(shown - was[order]).mean((1, 2, 3)).max() < 1.5
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_sound_lies_beside_its_pictures(tmp_path, segments, count):
     segments(count)
