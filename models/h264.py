@@ -53,7 +53,9 @@ def plan(width: int, height: int) -> Plan:
     return Plan(1, cores if cores <= SHARE else 0)
 
 
-def add_video(container: Any, width: int, height: int, fps: Fraction, colours: Colours, crf: int) -> tuple[Any, Coder]:
+def add_video(
+    container: Any, width: int, height: int, fps: Fraction, colours: Colours, crf: int, aspect: Fraction
+) -> tuple[Any, Coder]:
     """Add H.264 to a file that is being written: the stream, and what makes its packets.
 
     Args:
@@ -63,6 +65,7 @@ def add_video(container: Any, width: int, height: int, fps: Fraction, colours: C
         fps: pictures per second.
         colours: what their numbers mean.
         crf: x264's quality.
+        aspect: width of a pixel / its height.
 
     Raises:
         RuntimeError: PyAV was built without an H.264 encoder.
@@ -74,6 +77,8 @@ def add_video(container: Any, width: int, height: int, fps: Fraction, colours: C
         context.time_base, context.framerate, context.options = 1 / fps, fps, options
         context.color_range, context.colorspace = MPEG_RANGE, colours.matrix
         context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+        if aspect != 1:
+            context.sample_aspect_ratio = aspect
         return context
 
     def segment() -> Any:

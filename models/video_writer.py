@@ -44,6 +44,7 @@ class VideoWriter:
             lacks are resampled to 48 kHz, channel counts other than 1, 2 and 6 are mixed to mono.
         crf: x264's quality, 0 (lossless) to 51; at 16 the loss cannot be seen.
         colours: what the file's numbers mean; frames that are written as they were decoded need those of their source.
+        aspect: width of a pixel / its height, where they are not square.
 
     Raises:
         ValueError: a size or rate that makes no sense.
@@ -60,6 +61,7 @@ class VideoWriter:
         audio: SoundSource | tuple[Any, int] | None = None,
         crf: int = 16,
         colours: Colours | None = None,
+        aspect: Fraction = Fraction(1),
     ) -> None:
         import av
         from av.video.reformatter import VideoReformatter
@@ -87,7 +89,8 @@ class VideoWriter:
         self._container: Any = av.open(str(self._partial), "w", format="mp4", options=options)
         self._coder: h264.Coder | None = None
         try:
-            self._video, self._coder = h264.add_video(self._container, width, height, self._fps, self._colours, crf)
+            form = width, height, self._fps, self._colours, crf, aspect
+            self._video, self._coder = h264.add_video(self._container, *form)
             self._audio: Any = None if self._sound is None else self._add_audio(self._sound)
         except BaseException:
             self.discard()
