@@ -280,6 +280,24 @@ def test_no_sound_no_face_and_other_input(swap, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("smoothing", 1.5, "smoothing is 1.5; choose a number from 0 to 1"),
+        ("smoothing", float("nan"), "smoothing is nan"),
+        ("feather", -1, "feather is -1; choose a number from 0 to 0.5"),
+        ("feather", float("nan"), "feather is nan"),
+        ("speech_gate", 7, "speech_gate is 7"),
+        ("audio_offset", float("inf"), "audio_offset is inf; give seconds"),
+        ("colour_match", "rgb", "colour_match is 'rgb'; choose one of off, lab"),
+        ("length", "longest", "length is 'longest'; choose one of pad"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(name, value, words):
+    with pytest.raises(ValueError, match=words):
+        SwapOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
     "sound", [speech(0.5, 8000), speech(0.5, 48000, 6), speech(0.5, 192000)], ids=["8 kHz", "5.1", "192 kHz"]
 )
 def test_sounds_of_other_kinds(swap, sound):
