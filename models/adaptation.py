@@ -95,8 +95,12 @@ def adapt(
             [H, W, 3], comes with every look at the held-out frames (true, unadapted, adapted), else None.
 
     Raises:
-        ValueError: another system, half precision, or a network that can draw this face in no way.
+        ValueError: another system, half precision, a network that can draw this face in no way, or no time, no steps
+            or no rank to learn with.
     """
+    for name, value in (("steps", steps), ("rank", rank), ("minutes", minutes)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} is {value:g}; give a number above 0.")
     network = _copy_of(generator, footage)
     with torch.inference_mode(False), torch.enable_grad():
         return _Run(generator, network, footage, seed, rank).train(steps, minutes, progress or (lambda *_: None))
@@ -153,7 +157,7 @@ class _Run:
             before = self.examiner(self.network)
         log.info("before: %s", before)
         look_seconds, best, best_step, state = time.monotonic() - begun, before, 0, self.adapter.state()
-        total, done, idle, mark = steps or WARM_UP, 0, 0, begun
+        total, done, idle, mark = WARM_UP if steps is None else steps, 0, 0, begun
         while done < total:
             self._step(done, total)
             done += 1

@@ -137,16 +137,21 @@ def merge(network: nn.Module, state: Mapping[str, Tensor], what: str, strength: 
     own = dict(network.named_parameters())
     added = {}
     for name, value in state.items():
-        tensor, part = name.rsplit(".", 1)
+        tensor, part = name.rpartition(".")[::2]
         if part == "down":
             continue
-        change = value if part == "by" else value @ state.get(f"{tensor}.down", value.new_empty(value.shape[1], 0))
-        if tensor not in own or part not in ("up", "by") or change.numel() != own[tensor].numel():
+        change = value if part == "by" else _product(value, state.get(f"{tensor}.down"))
+        if tensor not in own or part not in ("up", "by") or change is None or change.numel() != own[tensor].numel():
             raise ValueError(f"{what} has no place for {name} in this network. Adapt this model anew.")
         added[tensor] = change.view(own[tensor].shape)
     with torch.inference_mode():  # in place, whether or not the weights were loaded in this mode
         for tensor, change in added.items():
             own[tensor].add_(change.to(own[tensor]), alpha=strength)
+
+
+def _product(up: Tensor, down: Tensor | None) -> Tensor | None:
+    fit = down is not None and up.ndim == down.ndim == 2 and up.shape[1] == len(down)
+    return up @ down if fit and down is not None else None
 
 
 def load_adapter(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -177,9 +182,10 @@ def apply_adapter(generator: FaceGenerator, path: str | os.PathLike[str], streng
     """
     state, metadata = load_adapter(path)
     name = os.path.basename(path)
-    if not generator.digest or metadata["base"] != generator.digest:
+    base = str(metadata.get("base", "unknown"))
+    if not generator.digest or base != generator.digest:
         raise ValueError(
-            f"{name} was made for other weights ({metadata['base'][:12]}) than the model that is loaded "
+            f"{name} was made for other weights ({base[:12]}) than the model that is loaded "
             f"({generator.digest[:12] or generator.metadata.get('network', 'unknown')}). Load the model it was made "
             "for, or adapt this one anew."
         )

@@ -23,6 +23,7 @@ Rectangle = tuple[slice, slice]  # rows, columns
 
 ERODE = 0.06  # untouched border of the crop, in crop sides
 COLOUR_MATCHES = ("off", "lab")
+MOST_FEATHER = 0.5  # where the soft edges of both sides meet
 ROUNDING = 0.35  # corner radius of the pasted area, in crop sides: the corners beside the chin are background
 SHRINK = 1.25  # a crop this much larger than its place is averaged down before it is warped
 
@@ -156,6 +157,10 @@ def _check(frames: NDArray, crops: NDArray, track: FaceTrack, mask: NDArray | No
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected uint8 or float32 [N, H, W, 3].")
     if crops.ndim != 4 or crops.shape[-1] != 3 or crops.shape[1] != crops.shape[2] or 0 in crops.shape[1:]:
         raise ValueError(f"crops have shape {crops.shape}; expected square RGB pictures [N, S, S, 3].")
+    if not np.isfinite(crops.sum(dtype=np.float64)):
+        raise ValueError(
+            "The crops hold NaN or infinite numbers, which are no colours. Check the node or program they come from."
+        )
     if not len(frames) == len(crops) == len(track):
         raise ValueError(
             f"There are {len(frames)} frames, {len(crops)} crops and {len(track)} tracked frames; give one crop and "

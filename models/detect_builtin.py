@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from . import nearby
 from .checkpoints import bundled_path, load_into, load_weights
 from .faces import DEFAULT_THRESHOLD, Detection
-from .generator import inference_form
 from .geometry import crop_matrices, invert, warp_crops
+from .inference_form import inference_form
 from .letterbox import Letterbox, Window
 from .memory import moved
 from .networks.facedetector import REFINER_SIDE, FaceDetector, decode, joined, suppress

@@ -143,9 +143,11 @@ def load_detector(name: str | Path = BUILTIN, device: str = "cpu", threshold: fl
         threshold: least score, 0..1.
 
     Raises:
-        ValueError: the path holds no detector.
+        ValueError: the path holds no detector, or the threshold is no score.
         RuntimeError: insightface is needed and missing.
     """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"The detector's threshold is {threshold:g}; choose a score from 0 to 1, such as 0.6.")
     if str(name) == BUILTIN:
         from .detect_builtin import BuiltinDetector
 

@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,13 @@ from .acceleration import Compiled
 from .adapters import apply_adapter
 from .checkpoints import bundled_path, load_any, load_into, tensors_sha256
 from .identity import FaceEmbedding, check_embedding
+from .inference_form import inference_form
 from .layouts import recognise, shapes_of
 from .memory import batch_size, keep_freed, moved, out_of_memory, release, wait_for
+from .networks import build
 from .networks.wavsyncswap import WavSyncSwap, mask_lower_half
-from .precision import SAMPLE, named_dtype, set_precision, settle
+from .precision import NAMES, SAMPLE, named_dtype, set_precision, settle
 
-Net = TypeVar("Net", bound=nn.Module)
 Name = str | Path
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,10 @@ class FaceGenerator(ABC):
     def device(self) -> torch.device:
         """Where the network is now."""
         return next(self.network.parameters()).device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
 
     @property
     def alone(self) -> bool:
@@ -158,14 +162,14 @@ class FaceGenerator(ABC):
             references: [N or 1, 3, S', S'] pictures of the same face, like `crops`; None = each crop itself (spec A10).
             batch: crops a forward pass; None = by free memory. Out of memory halves it, and work goes on where it was.
             progress: called with (done, N) after every batch; may raise to interrupt.
-            to: where the result is wanted, the CPU or the network's device, which may not be done with it on return;
-                None = on the CPU.
+            to: where the result is wanted, the CPU or the network's device; None = on the CPU.
 
         Returns:
             float32 [N, 3, px, px] RGB in [0, 1].
 
         Raises:
-            ValueError: counts differ, or the weights do not fit the identity, see `check_identity`.
+            ValueError: counts differ, the weights do not fit the identity, see `check_identity`, or what is drawn is no
+                picture.
         """
         if len(windows) != len(crops) or (references is not None and len(references) not in (1, len(crops))):
             found = f"{len(crops)} crops, {len(windows)} mel windows"
@@ -212,10 +216,21 @@ class FaceGenerator(ABC):
             release(device)  # not while the failure holds on to its tensors
         if to.type == "cpu":
             wait_for(device)
+        if not result.sum().isfinite():  # no NaN or infinity cancels out
+            raise ValueError(self._no_picture(crops, references))
         return result
 
+    def _no_picture(self, *given: Tensor | None) -> str:
+        found = "What the model drew is no picture but holds NaN or infinite numbers"
+        if not all(pictures is None or pictures.float().sum().isfinite() for pictures in given):
+            return f"{found}, and so do the face crops that it got. Check the node or program that they come from."
+        return (
+            f"{found}. Its precision is {NAMES[self._dtype]}: choose fp32 if that is another one; if not, the weights "
+            "are damaged or their training went astray: choose others."
+        )
+
     def _batch(self, device: torch.device) -> int:
-        free = batch_size(device, self.px, next(self.network.parameters()).element_size())
+        free = batch_size(device, self.px, self._dtype.itemsize)
         return min(free, self.most) if self.most else free
 
     def _settle(self, target: Tensor, reference: Tensor, windows: Tensor, prepared: Any) -> None:
@@ -224,8 +239,7 @@ class FaceGenerator(ABC):
         trials = settle(self.network, lambda: self.draw(*some, prepared), target.device)
         self.undecided = False
         if trials:
-            chosen = next(self.network.parameters()).dtype
-            log.info("Number type %s of: %s", chosen, "; ".join(map(str, trials)))
+            log.info("Number type %s of: %s", self._dtype, "; ".join(map(str, trials)))
 
     def fit(self, crops: Tensor) -> Tensor:
         """Crops [N, 3, S, S], uint8 too, brought to `px`, float32; area averaging or bicubic interpolation."""
@@ -293,29 +307,6 @@ def resized(crops: Tensor, side: int) -> Tensor:
     return nn.functional.interpolate(crops.float(), (side, side), mode=mode, antialias=True).clamp(0, 1)
 
 
-def inference_form(network: Net, dtype: torch.dtype) -> Net:
-    """Fold batch norms into their convolutions, freeze, convert; the styles' linear layers stay float32.
-
-    Changes the network it is given and returns it; its state dict no longer has the training layout.
-    """
-    network.eval().requires_grad_(False)
-    for module in list(network.modules()):
-        if isinstance(module, nn.Sequential):
-            _fold_norms(module)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    set_precision(network, dtype)
-    return network.requires_grad_(False)
-
-
-def _fold_norms(layers: nn.Sequential) -> None:
-    """Each batch norm becomes part of the convolution before it; numbers of layers stay."""
-    for i, (conv, norm) in enumerate(pairwise(list(layers))):
-        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
-            transposed = isinstance(conv, nn.ConvTranspose2d)
-            layers[i] = nn.utils.fusion.fuse_conv_bn_eval(conv, norm, transpose=transposed)
-            layers[i + 1] = nn.Identity()
-
-
 def load_generator(
     name: Name | Sequence[Name] = "builtin",
     device: str | torch.device = "cpu",
@@ -374,11 +365,17 @@ def load_generator(
 
 
 def _own(name: str, state: dict[str, Tensor], metadata: dict[str, Any]) -> Generator:
+    if missing := [key for key in ("config", "recogniser", "geometry", "mel_lag") if key not in metadata]:
+        raise ValueError(
+            f"{name} does not say its {', '.join(missing)}, without which it cannot be used. Copy it again, or make it "
+            "anew with `python -m training export`."
+        )
     if metadata["geometry"] != geometry.GEOMETRY_ID:
         raise ValueError(
             f"{name} was trained on crops of geometry {metadata['geometry']!r}; this version cuts "
             f"{geometry.GEOMETRY_ID!r}. Update the pack or the weights."
         )
-    network = WavSyncSwap(**metadata["config"])
+    network = build("wavsyncswap", **metadata["config"])
+    assert isinstance(network, WavSyncSwap)
     load_into(network, state, name)
     return Generator(network, metadata["recogniser"], int(metadata["mel_lag"]), metadata)

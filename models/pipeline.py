@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import geometry, timing
 from .audio import MEL_SILENCE, N_MELS, WINDOW_COLUMNS
+from .blend import COLOUR_MATCHES, MOST_FEATHER
 from .chunk_swap import ChunkReferences, ChunkSwap
 from .face_track import FaceTrack
 from .face_work import in_torch
@@ -57,12 +58,15 @@ class SwapOptions:
     Attributes:
         selection: which face.
         smoothing: of the crop's movement, 0 = off .. 1.
-        feather: soft edge of the paste as a share of the crop's side.
-        colour_match: "off" or "lab".
+        feather: soft edge of the paste as a share of the crop's side, 0 to 0.5, where it reaches the middle.
+        colour_match: one of `blend.COLOUR_MATCHES`.
         length: what happens when sound and video differ, see `timing.plan_length`.
         speech_gate: quiets the mel where nobody speaks, 0 = off .. 1.
         audio_offset: seconds by which the lips are moved against the sound; positive = later.
         chunk: frames held at a time; None = by their size and the device.
+
+    Raises:
+        ValueError: a number outside its range, or a name that there is not.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -73,6 +77,16 @@ class SwapOptions:
     speech_gate: float = 1.0
     audio_offset: float = 0.0
     chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in (("smoothing", 1.0), ("feather", MOST_FEATHER), ("speech_gate", 1.0)):
+            if not 0 <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} is {value:g}; choose a number from 0 to {most:g}.")
+        if not np.isfinite(self.audio_offset):
+            raise ValueError(f"audio_offset is {self.audio_offset:g}; give seconds, 0 for none.")
+        for name, known in (("colour_match", COLOUR_MATCHES), ("length", timing.POLICIES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,8 @@ def talking_swap(
     if sound is not None:
         driven = DrivingMel(sound, options.speech_gate, options.audio_offset, alive=lambda: step(0, total))
     twin = None if sound is None else sound.twin()
-    with VideoWriter(output, info.width, info.height, info.fps, twin, colours=source.colours) as writer:
+    form = info.width, info.height, info.fps
+    with VideoWriter(output, *form, twin, colours=info.tags, aspect=info.aspect) as writer:
         track = _tracked(source, needed, size, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then

@@ -36,6 +36,9 @@ class Selection:
         point: (x, y) in pixels, in or near the wanted face in frame `frame`.
         frame: where order and point are looked at; without a face there, the nearest frame that has one.
         place: a face of another video that shows the same, frame by frame; whoever stands there is followed.
+
+    Raises:
+        ValueError: an order that there is not, or a negative index.
     """
 
     order: str = "largest"
@@ -45,14 +48,18 @@ class Selection:
     frame: int = 0
     place: FaceTrack | None = None
 
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"The face order {self.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
+        if self.index < 0:
+            raise ValueError(f"The face index is {self.index}; faces are counted from 0.")
+
     def check(self, frames: int) -> None:
         """Refuse what makes no sense for a clip of so many frames.
 
         Raises:
             ValueError: says what there is.
         """
-        if self.order not in ORDERS:
-            raise ValueError(f"The face order {self.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
         if self.place is None and self.reference is None and frames and not 0 <= self.frame < frames:
             raise ValueError(f"The selection frame {self.frame} is outside the clip's frames 0 to {frames - 1}.")
 
@@ -105,7 +112,7 @@ def _chosen(shots: Shots, selection: Selection) -> Tracklet:
             places = ", ".join("({:.0f}, {:.0f})".format(*t.sightings[frame].centre) for t in there)
             raise ValueError(f"No face near {selection.point} in frame {frame}; its faces are at {places}.")
         return best
-    if not 0 <= selection.index < len(there):
+    if selection.index >= len(there):
         raise ValueError(
             f"Frame {frame} shows {len(there)} face{'s' * (len(there) != 1)}; face {selection.index}, counted from "
             "0, was asked for. Choose a smaller number or another selection frame."

@@ -22,6 +22,7 @@ from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_ful
 from .frames import VideoInfo, check_range, in_chunks
 from .orientation import is_mirrored, upright
 from .parallel import threads
+from .shown import Shown, shown
 from .video_index import FrameIndex, scan
 from .video_open import GuardedFile, fault, faults, open_container, picture_stream, sound_stream, undecodable
 
@@ -57,7 +58,9 @@ class VideoFile:
             duration=len(self._index) / self._index.fps,
             audio_rate=rate,
             audio_channels=channels,
-            notes=(*self._index.notes, *notes),
+            notes=(*self._index.notes, *notes, *self._reader.shown.notes),
+            aspect=self._reader.shown.aspect,
+            tags=self._reader.shown.tags,
         )
 
     @property
@@ -219,11 +222,12 @@ class _Reader:
         # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
         self.colours: Colours | None = None
         self._form: tuple[Any, ...] = ()
+        self.shown = Shown()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._waiting: Any = None  # decoded already, not yet handed out
         self._waits_for = 0  # number of the frame that it is
-        self._shown: Any = None  # handed out last
+        self._given: Any = None  # handed out last
         self._next = 0  # number of the next frame
         self.missing: set[int] = set()  # numbers of frames that the decoder did not give, to this one or to a twin
         from av.video.reformatter import VideoReformatter
@@ -242,7 +246,7 @@ class _Reader:
     def close(self) -> None:
         if self._container is not None:
             self._container.close()
-        self._container = self._waiting = self._shown = None
+        self._container = self._waiting = self._given = None
         self._decoded = iter(())
 
     def picture(self, number: int) -> NDArray[np.uint8]:
@@ -264,8 +268,8 @@ class _Reader:
 
     def _go_to(self, number: int) -> Any:
         """The decoded frame of that number, reached the cheaper way."""
-        if self._shown is not None and number == self._next - 1:
-            return self._shown
+        if self._given is not None and number == self._next - 1:
+            return self._given
         anchor = self._index.anchor(number)
         ahead = self._container is not None and self._next <= number
         if not (ahead and anchor <= self._next):
@@ -306,10 +310,10 @@ class _Reader:
             self._waiting, self._waits_for = self._decode()
         if self._waits_for > self._next:
             self.missing.add(self._next)
-            frame = self._waiting if self._shown is None else self._shown
+            frame = self._waiting if self._given is None else self._given
         else:
             frame, self._waiting = self._waiting, None
-        self._shown = frame
+        self._given = frame
         self._next += 1
         return frame
 
@@ -322,12 +326,13 @@ class _Reader:
             except faults() as error:
                 raise self._broken() from error
             number = len(self._index) if frame is None else self._number(frame)
-        frame = self._shown if frame is None else frame  # what is missing at the end
+        frame = self._given if frame is None else frame  # what is missing at the end
         if frame is None or number - self._next > LONGEST_HOLE * self._index.fps:
             raise self._broken()
         if not self._form:
             self._form = _form(frame)
             self.colours = None if is_mirrored(frame) else colours_of(frame, self._stream.codec_context)
+            self.shown = shown(frame, self._stream)
         return frame, number
 
     def _broken(self) -> ValueError:

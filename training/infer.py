@@ -194,7 +194,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the crop's movement over time, 0 = off .. 1 (default %(default)s)",
     )
     look.add_argument(
-        "--feather", type=float, default=0.05, help="soft edge as a share of the crop's side (default %(default)s)"
+        "--feather",
+        type=float,
+        default=0.05,
+        help="soft edge as a share of the crop's side, 0 .. 0.5 (default %(default)s)",
     )
     look.add_argument(
         "--colour-match",

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.generator import FaceGenerator, Generator, inference_form
+from models.generator import FaceGenerator, Generator
 from models.geometry import GEOMETRY_ID
 from models.identity import FaceEmbedding
+from models.inference_form import inference_form
 from models.layouts import SIMSWAP_FIVE, SIMSWAP_RECOGNISER, WAV2LIP_BOX
 from models.networks.simswap import SimSwap
 from models.networks.wav2lip import Wav2Lip

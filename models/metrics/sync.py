@@ -37,6 +37,7 @@ Sound = tuple[NDArray[np.float32], int]
 CHUNK = 16
 MIN_TRACK = 100  # detections that a face must exceed
 MAX_GAP = 25  # frames from one detection to the next up to which a face stays one track
+SILENCE = 1e-4  # of full scale, -80 dB: a sound that never exceeds it has the same distance to all lips
 MIN_FACE = 100.0  # px that the mean of its boxes' longer sides must exceed
 
 
@@ -137,7 +138,7 @@ def score_video(
         progress: called with (done, total) after every chunk; may raise.
 
     Raises:
-        ValueError: no sound, or no track that is long and large enough; says what was found.
+        ValueError: no sound or a silent one, or no track that is long and large enough; says what was found.
     """
     samples, numbers = _mono(audio), _numbers(source)
     step, total = progress or (lambda done, total: None), 2 * len(numbers)
@@ -223,7 +224,10 @@ def _mono(audio: Sound | None) -> Tensor:
     """float32 [T] at 16 kHz."""
     if audio is None or not audio[0].shape[-1]:
         raise ValueError("There is no sound to compare the lips with. Connect the speech, or use a video with sound.")
-    return to_mono_16k(torch.as_tensor(audio[0]), audio[1])
+    samples = to_mono_16k(torch.as_tensor(audio[0]), audio[1])
+    if not samples.abs().max() > SILENCE:
+        raise ValueError("The sound is silent, so there is nothing to compare the lips with. Connect the speech.")
+    return samples
 
 
 def _numbers(source: FrameSource) -> NDArray[np.int64]:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from models.faces import Detection
-from models.generator import Generator, inference_form
+from models.generator import Generator
 from models.geometry import ARCFACE_TEMPLATE
 from models.identity import FaceEmbedding, check_embedding
+from models.inference_form import inference_form
 from models.networks import build
 
 FACE = 44  # px, side of the face's box

@@ -180,6 +180,12 @@ def test_other_systems_and_half_precision_are_refused(base, astronaut):
         adapt(SimpleNamespace(metadata={"network": "wav2lip"}), clip, steps=1)
 
 
+@pytest.mark.parametrize("name, value", [("steps", 0), ("steps", -5), ("rank", 0), ("minutes", float("nan"))])
+def test_nothing_to_learn_with_is_refused(base, astronaut, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}; give a number above 0"):
+        adapt(base, material(astronaut), **{"steps": 1, name: value})
+
+
 def test_rows_are_what_they_are_called(astronaut):
     clip = material(astronaut)
     rows = RowSource(clip, True, 512, 0, COUNTS)(5)

@@ -6,7 +6,8 @@ import torch
 from models import geometry
 from models.adapters import Adapter, apply_adapter, load_adapter, merge
 from models.checkpoints import read_metadata, save_weights
-from models.generator import inference_form, load_generator
+from models.generator import load_generator
+from models.inference_form import inference_form
 from models.networks import build
 
 CONFIG = {"width": "small", "px": 96, "skips": "adain", "blend": True, "keep": True}
@@ -119,6 +120,15 @@ def test_what_does_not_belong_is_one_error(files):
     strange = {"fuse.0.conv_block.0.weight.up": torch.ones(3, 2), "fuse.0.conv_block.0.weight.down": torch.ones(2, 3)}
     with pytest.raises(ValueError, match="no place for fuse"):
         merge(network(), strange, "it")
+    own = Adapter(network()).state()
+    name = next(name for name in own if name.endswith(".down"))
+    for down in (own[name][1:], own[name].flatten(), None):
+        torn = {key: value for key, value in {**own, name: down}.items() if value is not None}
+        with pytest.raises(ValueError, match=f"it has no place for {name.removesuffix('down')}up"):
+            merge(network(), torn, "it")
+    save_weights(files / "nameless.safetensors", own, {"network": "wavsyncswap_adapter"})
+    with pytest.raises(ValueError, match=r"other weights \(unknown\)"):
+        apply_adapter(other, files / "nameless.safetensors")
 
 
 def test_an_empty_adapter_is_a_file_too(files):

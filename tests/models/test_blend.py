@@ -269,12 +269,16 @@ def test_many_frames_side_by_side_equal_one_after_the_other(dtype, monkeypatch):
     assert masks[~track.present].max() == 0 and (masks[track.present].max((1, 2)) == 1).all()
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_a_broken_crop_harms_nothing_outside_the_mask(dtype):
-    frames = _noise((1, 240, 320, 3), dtype)
-    pasted, masks = paste_faces(frames, _flat(1, 64, np.nan), _track(frames, PLACE), colour_match="off")
-    np.testing.assert_array_equal(pasted[masks == 0], frames[masks == 0])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("colour_match", ["off", "lab"])
+def test_a_broken_crop_is_refused_and_no_frame_touched(value, colour_match):
+    frames, crops = _noise((2, 240, 320, 3), "uint8"), _flat(2, 64, 0.5)
+    crops[1, 5, 6, 0], before = value, frames.copy()
+    track = _track(frames, PLACE)
+    for paste in (paste_faces, paste_into):
+        with pytest.raises(ValueError, match="crops hold NaN or infinite.*Check the node"):
+            paste(frames, crops, track, colour_match=colour_match)
+    np.testing.assert_array_equal(frames, before)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,12 @@ def test_damaged_or_absent_pack_is_explained(tmp_path):
         faces.load_detector(tmp_path / "det_10g.onnx")
 
 
+@pytest.mark.parametrize("threshold", [-0.1, 2, float("nan")])
+def test_a_threshold_is_a_score(threshold):
+    with pytest.raises(ValueError, match="threshold is .* choose a score from 0 to 1"):
+        faces.load_detector(threshold=threshold)
+
+
 def test_missing_insightface_is_explained(tmp_path, monkeypatch):
     import sys
 

@@ -8,8 +8,9 @@ import torch
 
 from models import geometry, precision
 from models.checkpoints import save_weights
-from models.generator import inference_form, load_generator
+from models.generator import load_generator
 from models.identity import FaceEmbedding
+from models.inference_form import inference_form
 from models.networks import build
 from models.networks.wavsyncswap import mask_lower_half
 
@@ -148,6 +149,18 @@ def test_weights_of_another_network_geometry_or_size_are_refused(tmp_path):
             load_generator(tmp_path / f"{name}.safetensors")
 
 
+def test_weights_that_do_not_say_enough_or_more_than_is_known(tmp_path):
+    state = network(skips="adain").state_dict()
+    bare = {key: value for key, value in METADATA.items() if key not in ("geometry", "mel_lag")}
+    save_weights(tmp_path / "bare.safetensors", state, bare)
+    with pytest.raises(ValueError, match=r"bare\.safetensors does not say its geometry, mel_lag.*anew"):
+        load_generator(tmp_path / "bare.safetensors")
+    config = {**METADATA["config"], "eyes": 3}
+    save_weights(tmp_path / "new.safetensors", state, {**METADATA, "config": config})
+    with pytest.raises(ValueError, match="no option 'eyes'.*update of this pack"):
+        load_generator(tmp_path / "new.safetensors")
+
+
 def test_unknown_precision_is_refused(weights):
     with pytest.raises(ValueError, match="fp64"):
         load_generator(weights, precision="fp64")
@@ -210,6 +223,20 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_place(weights):
     generator.draw = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(torch.OutOfMemoryError):
         generator.generate(crops, mel, embedding())
+
+
+@pytest.mark.parametrize("broken", ["weights", "crops", "references"])
+def test_what_is_no_picture_is_refused(weights, broken):
+    generator = load_generator(weights, precision="bf16")
+    crops, mel = torch.rand(3, 3, 96, 96), torch.randn(3, 1, 80, 16)
+    given = {"crops": crops, "references": crops.clone()}
+    if broken == "weights":
+        next(generator.network.output_block.parameters()).data[0] = torch.nan
+    else:
+        given[broken][2, 0, 0, 0] = torch.inf
+    reason = "precision is bf16: choose fp32" if broken == "weights" else "so do the face crops.*Check the node"
+    with pytest.raises(ValueError, match=f"NaN or infinite numbers.*{reason}"):
+        generator.generate(given["crops"], mel, embedding(), given["references"])
 
 
 def test_bytes_are_the_crops_that_they_stand_for(weights):

@@ -78,6 +78,10 @@ def test_other_safetensors_is_no_embedding(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"embedding": torch.ones(1)}, {})
     with pytest.raises(ValueError, match="w.safetensors holds no face embedding"):
         FaceEmbedding.load(tmp_path / "w.safetensors")
+    metadata = {"format": "wavsyncswap-face-embedding-v1", "quality": 1.0, "count": 1}
+    save_weights(tmp_path / "w.safetensors", {"embedding": torch.from_numpy(unit(1))}, metadata)
+    with pytest.raises(ValueError, match="w.safetensors holds no face embedding"):
+        FaceEmbedding.load(tmp_path / "w.safetensors")
 
 
 def test_truncated_embedding(tmp_path):
@@ -376,6 +380,16 @@ def test_files_that_are_no_recogniser(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {"network": "wavsyncswap"})
     with pytest.raises(ValueError, match="weights of 'wavsyncswap', not of a face recogniser"):
         load_recogniser(tmp_path / "w.safetensors")
+
+
+def test_a_graph_that_lacks_an_input_is_no_recogniser(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    add = onnx.helper.make_node("Add", ["x", ""], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 112, 112]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([add], "g", values[:1], values[1:])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "torn.onnx")
+    with pytest.raises(ValueError, match=r"torn\.onnx is no face recogniser"):
+        load_recogniser(tmp_path / "torn.onnx")
 
 
 def test_builtin_needs_its_file(monkeypatch, tmp_path):

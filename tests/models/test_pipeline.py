@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import h264
 from models.audio import load_mel, mel_windows
 from models.frames import FrameArray, StillImage
 from models.pipeline import SwapOptions, talking_swap
@@ -228,6 +229,18 @@ def test_length_policies(swap, policy, frames):
     assert result.audio()[0].shape[1] == 640 * frames
 
 
+@pytest.mark.parametrize("policy", ["hold", "bounce", "loop"])
+def test_frames_without_a_face_that_come_again_are_written_in_segments(swap, tmp_path, monkeypatch, policy):
+    monkeypatch.setattr("models.h264.plan", lambda width, height: h264.Plan(2, 1))
+    with VideoWriter(tmp_path / "in.mp4", 160, 120, Fraction(25)) as writer:
+        writer.write(clip(60, absent=(*range(10), *range(40, 60))))
+    _, result = swap(VideoFile(tmp_path / "in.mp4"), speech(6), length=policy)
+    assert (result.info.frames, result.info.fps, result.info.notes) == (150, 25, ())
+    i = np.arange(150)
+    order = {"hold": np.minimum(i, 59), "bounce": 59 - np.abs(59 - i % 118), "loop": i % 60}[policy]
+    assert np.array_equal(painted(result), (order >= 10) & (order < 40))
+
+
 def test_video_longer_than_the_sound_can_be_cut(swap):
     detector = DiscDetector()
     report, result = swap(FrameArray(clip(30), 25), speech(0.4), detector, length="cut")
@@ -264,6 +277,24 @@ def test_no_sound_no_face_and_other_input(swap, tmp_path):
             FrameArray(clip(5), 25), None, embedding(), tmp_path / "y" / "x.mp4", generator=Painter(), detector=detector
         )
     assert detector.seen == 0  # both are noticed before the long work
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("smoothing", 1.5, "smoothing is 1.5; choose a number from 0 to 1"),
+        ("smoothing", float("nan"), "smoothing is nan"),
+        ("feather", -1, "feather is -1; choose a number from 0 to 0.5"),
+        ("feather", float("nan"), "feather is nan"),
+        ("speech_gate", 7, "speech_gate is 7"),
+        ("audio_offset", float("inf"), "audio_offset is inf; give seconds"),
+        ("colour_match", "rgb", "colour_match is 'rgb'; choose one of off, lab"),
+        ("length", "longest", "length is 'longest'; choose one of pad"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(name, value, words):
+    with pytest.raises(ValueError, match=words):
+        SwapOptions(**{name: value})
 
 
 @pytest.mark.parametrize(

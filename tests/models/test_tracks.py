@@ -280,6 +280,8 @@ def test_nothing_found_and_bad_requests():
     world = World([[("a", 100, 80, 60)]] * 5)
     with pytest.raises(ValueError, match="order 'tallest'"):
         world.track(Selection("tallest"))
+    with pytest.raises(ValueError, match="face index is -1; faces are counted from 0"):
+        Selection(index=-1)
     with pytest.raises(ValueError, match="shows 1 face; face 2"):
         world.track(Selection(index=2))
     with pytest.raises(ValueError, match="frames 0 to 4"):

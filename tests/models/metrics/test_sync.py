@@ -106,6 +106,14 @@ def test_no_sound(audio):
         score_crops(video(syllables(60)), audio, PlainModel())
 
 
+def test_a_silent_sound_is_told_and_not_scored():
+    for level in (0.0, 5e-5):
+        with pytest.raises(ValueError, match="sound is silent.*Connect the speech"):
+            score_video(
+                video(np.ones(60)), (np.full((1, 38400), level, np.float32), 16000), PlainModel(), MarkDetector()
+            )
+
+
 def test_sound_shorter_than_the_picture_counts_as_far_as_it_goes():
     levels = syllables(80)
     sound, rate = murmur(levels)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.generator import inference_form
+from models.inference_form import inference_form
 from models.networks import build, fused
 from models.networks.blocks import ConvBlock, IdentityBlock, InstanceNorm, apply_style
 from models.networks.wav2lip import Wav2Lip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.generator import inference_form
+from models.inference_form import inference_form
 from models.networks import build
 from models.networks.wavsyncswap import WavSyncSwap, mask_lower_half
 
