@@ -134,6 +134,8 @@ class _Line:
     def __init__(self, source: Any, clock: Clock) -> None:
         self._source, self._clock, self._start = source, clock, clock.start
         self._shift, self._later = clock.shifts[0], clock.shifts[1:]  # of this part of the recording, of those to come
+        self._astray = Fraction(0)  # seconds to be added where time stamps tell nothing
+        self._lost: int | None = None  # the sample from which on they do so beside a picture
         self._end: Fraction | None = None
         self.rate, self._channels = 0, 0
         self._length = 0  # samples laid
@@ -178,6 +180,8 @@ class _Line:
 
     def _placed(self, frame: Any, following: Any) -> Iterator[NDArray[np.float32]]:
         """What a decoded frame adds to the line; `following` is the one after it, None at the end."""
+        if self._lost is not None and self._head - self._lost > OVERLAP * self.rate:
+            raise self._unrelated(self._lost)
         block, time = _samples(frame), _time(frame)
         if not self.rate:
             self.rate, self._channels = frame.sample_rate, len(block)
@@ -203,7 +207,7 @@ class _Line:
     def _due(self, time: Fraction) -> int:
         """The sample at which something stands by its time stamp."""
         assert self._start is not None
-        return round((time + self._shift - self._start) * self.rate)
+        return round((time + self._shift + self._astray - self._start) * self.rate)
 
     def _nearest(self, time: Fraction) -> int:
         """As `_due`, in this part of the recording or a later one: the one where it best follows what is laid."""
@@ -223,32 +227,35 @@ class _Line:
         Args:
             time: its time stamp.
             lasting: whether time goes on from there.
-
-        Raises:
-            ValueError: nothing tells how sound and picture belong together from here on.
         """
+        astray, self._astray = self._astray, Fraction(0)
         here, most, stop = self._due(time), LONGEST_HOLE * self.rate, self._clock.stop
         if here < 0 and not self._length and -here <= most:  # from before the first frame: dropped
             return here
         if not lasting and abs(here - self._head) > OVERLAP * self.rate:
+            self._astray = astray
             return self._head
         here = self._nearest(time)
         by = here - self._head
-        if here < 0 and not self._length:
+        early = here < 0 and not self._length
+        near = (0 if stop is None else -OVERLAP * self.rate) <= by <= most
+        meanwhile = stop is not None and 0 < by and here <= stop * self.rate + most  # the picture goes on
+        if early or near or meanwhile:
+            self._lost = None
             return here
-        if (0 if stop is None else -OVERLAP * self.rate) <= by <= most:
-            return here
-        if stop is not None and 0 < by and here <= stop * self.rate + most:  # the picture goes on meanwhile
-            return here
-        if stop is not None and self._head < stop * self.rate:
-            raise ValueError(
-                f"The time stamps of the sound of {describe(self._source)} jump by {by / self.rate:.1f} s after "
-                f"{self._head / self.rate:.1f} s, those of its picture do not: it cannot be told which sound belongs "
-                "to which picture. Re-encode the parts that it was joined of one by one, then join them; or connect "
-                "the sound from elsewhere."
-            )
-        self._shift -= Fraction(by, self.rate)
+        self._astray = Fraction(-by, self.rate)
+        if stop is not None and self._head < stop * self.rate and self._lost is None:
+            self._lost = self._head
         return self._head
+
+    def _unrelated(self, at: int) -> ValueError:
+        """The error where nothing tells how sound and picture belong together from a sample on."""
+        return ValueError(
+            f"The time stamps of the sound of {describe(self._source)} jump by {float(-self._astray):.1f} s after "
+            f"{at / self.rate:.1f} s, those of its picture do not: it cannot be told which sound belongs to which "
+            "picture. Re-encode the parts that it was joined of one by one, then join them; or connect the sound from "
+            "elsewhere."
+        )
 
 
 def _time(frame: Any) -> Fraction | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -61,10 +62,21 @@ def test_sound_that_stops_while_the_picture_goes_on_is_silent_meanwhile(tmp_path
 
 def test_a_jump_of_the_sound_alone_is_an_error(tmp_path):
     """Which picture it belongs to from there on cannot be known; no memory is taken for it."""
-    path = spoken(tmp_path / "a.mkv", [0, 1, 300_000_000, 300_000_001, 300_000_002], picture=50)
+    path = spoken(tmp_path / "a.mkv", [0, 1, *range(300_000_000, 300_000_030)], picture=50)
     for read in (read_audio, open_audio, lambda source: VideoFile(source).audio()):
         with pytest.raises(ValueError, match=r"sound of a\.mkv jump by .* after 0\.1 s.*Re-encode"):
             read(path)
+
+
+def test_wrong_time_stamps_for_a_moment_change_nothing_else(tmp_path):
+    """A TS packs several frames of sound under one time stamp: these go astray together, and come back."""
+    whole = record(tmp_path / "a.ts", 60).read_bytes()
+    expected, _ = read_audio(io.BytesIO(whole))
+    packs = [match.start() + 9 for match in re.finditer(b"\x00\x00\x01\xc0", whole)]
+    for byte, bit in ((0, 0x02), (1, 0x01), (1, 0x40)):
+        data = bytearray(whole)
+        data[packs[len(packs) // 2] + byte] ^= bit
+        assert np.array_equal(read_audio(io.BytesIO(bytes(data)))[0], expected), (byte, bit)
 
 
 def test_sound_follows_the_shifts_of_the_picture(tmp_path):
