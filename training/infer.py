@@ -279,7 +279,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=Path,
         metavar="JOBS",
-        help='file of jobs, a JSON object a line: {"video": ..., "out": ...} and other options (default: one job)',
+        help='file of jobs, a JSON object a line: {"video": ..., "out": ...} and other options; those whose out is '
+        "there, made with the options and weights of now, are done already (default: one job)",
     )
     many.add_argument(
         "--processes",
