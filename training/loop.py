@@ -201,9 +201,9 @@ def launch(device: str, precision: str) -> Engine:
     return engine
 
 
-def stopped(command: str, args: argparse.Namespace, step: int, steps: int) -> str:
-    """What to tell who stopped a run: nothing is lost, and how it goes on."""
-    again = ["--data", str(args.data), "--output", str(args.output), "--recipe", str(args.output / "recipe.toml")]
+def stopped(command: str, args: argparse.Namespace, step: int, steps: int, recipe: str = "recipe.toml") -> str:
+    """What to tell who stopped a run: nothing is lost, and how it goes on; `recipe` is its file in the run folder."""
+    again = ["--data", str(args.data), "--output", str(args.output), "--recipe", str(args.output / recipe)]
     again += ["--device", args.device] if args.device != "cpu" else []
     again += ["--no-compile"] if args.no_compile else []
     return (
