@@ -20,6 +20,7 @@ from models.stages import ahead
 from .config import Recipe, in_precision, load_recipe, names
 from .engine import Engine, settled
 from .keeper import Keeper, Trainable
+from .outputs import check_folder
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -186,8 +187,9 @@ def chosen_recipe(args: argparse.Namespace, changes: Sequence[str] = ()) -> Reci
     """The recipe that a trainer's options ask for, its number type that of the device.
 
     Raises:
-        ValueError: as `load_recipe`.
+        ValueError: as `load_recipe`, or nothing can be written to the run folder.
     """
+    check_folder("--output", args.output)
     recipe = load_recipe(args.recipe, [*args.set, *changes])
     kind = torch.device(args.device.partition(":")[0])
     return in_precision(recipe, settled(recipe.optim.precision, kind))

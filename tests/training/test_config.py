@@ -126,13 +126,13 @@ def test_windows_are_dealt_whole_or_not_at_all():
     load_recipe("small-96", ["schedule.windows=2", "loss.second_rows=8"]).check_parts(2)
 
 
-def test_the_number_type_is_what_the_device_computes_in_hardware(monkeypatch):
+def test_the_number_type_is_what_the_device_computes_in_hardware(monkeypatch, tmp_path):
     cpu = torch.device("cpu")
     for able, name in (([torch.bfloat16], "bf16"), ([], "fp32")):
         monkeypatch.setattr(engine, "candidates", lambda device, able=able: able)
         assert engine.settled("auto", cpu) == name
-        recipe = chosen_recipe(Namespace(recipe="debug", set=[], device="cpu"))
+        recipe = chosen_recipe(Namespace(recipe="debug", set=[], device="cpu", output=tmp_path))
         assert recipe.optim.precision == name  # what a run folder and its checkpoints say
         assert engine.settled("bf16", cpu) == "bf16"
-        forced = chosen_recipe(Namespace(recipe="debug", set=["optim.precision=fp32"], device="cpu"))
+        forced = chosen_recipe(Namespace(recipe="debug", set=["optim.precision=fp32"], device="cpu", output=tmp_path))
         assert forced.optim.precision == "fp32"

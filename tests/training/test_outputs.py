@@ -95,6 +95,8 @@ def test_the_demo_writes_no_side_file_over_an_input(tmp_path, monkeypatch, capsy
         ("infer --video a.mp4 --out v.mp4/o.mp4", "v.mp4 is in the way"),
         ("infer --video a.mp4 --out o.mp4 --smoothing 3", "smoothing is 3"),
         ("adapt --video a.mp4 --output sub", "--output: sub is a folder"),
+        ("generator --data sub --output v.mp4", "v.mp4 is in the way: a folder is needed"),
+        ("syncnet --data sub --output v.mp4/run", "v.mp4 is in the way: a folder is needed"),
     ],
 )
 def test_impossible_outputs_are_told_before_models_are_loaded(tmp_path, clip, monkeypatch, capsys, command, message):
