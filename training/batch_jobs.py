@@ -16,7 +16,7 @@ from typing import Any
 from models.checkpoints import sha256_file
 
 from .infer import add_arguments, files_read, options_of
-from .outputs import Named, check_outputs, spelling
+from .outputs import Named, check_apart, spelling
 
 FILES = ("video", "face", "audio", "out")
 ALLOWED = (
@@ -48,7 +48,7 @@ def read_jobs(path: Path, defaults: argparse.Namespace) -> list[Job]:
 
     Raises:
         ValueError: a line is no job, an option has another type or range, or a file to be written is written by another
-            line too, is read by one, or cannot be written; the message names the line.
+            line too, or read by one; the message names the line.
     """
     jobs, outputs = [], dict[str, int]()
     actions, engines = _actions(), _engines(defaults)
@@ -177,4 +177,4 @@ def _check_files(path: Path, jobs: list[Job]) -> None:
     for job in jobs:
         for what, file in files_read(job.args):
             read.setdefault(str(file), (f"line {job.line}, {what}", file))
-    check_outputs([(f"{path.name}, line {job.line}, out", job.args.out) for job in jobs], read.values())
+    check_apart([(f"{path.name}, line {job.line}, out", job.args.out) for job in jobs], read.values())

@@ -23,7 +23,7 @@ from models.sound import SoundSource, seconds_of
 from models.stages import Stopwatch
 from models.video import VideoFile, open_audio
 
-from .outputs import Named, check_outputs
+from .outputs import Named, check_file, check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +131,7 @@ def swap(
     watch: Stopwatch | None = None,
 ) -> SwapReport:
     """One job as the options say; returns the pipeline's report."""
+    check_file("--out", args.out)
     embedding = embed_faces(args.face, engines.recogniser, engines.detector) if args.face else None
     sound: SoundSource | None = open_sound(args.audio) if args.audio else None
     target = open_target(args.video, None if sound is None else seconds_of(sound))

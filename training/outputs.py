@@ -12,6 +12,18 @@ Named = tuple[str, "Path | str | None"]  # what a file is for, such as "--out", 
 def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named]) -> None:
     """Refuse files to be written that are read, that are written twice, or that cannot be written.
 
+    Raises:
+        ValueError: as `check_apart` and `check_file`.
+    """
+    written = [(what, Path(path)) for what, path in outputs if path is not None]
+    check_apart(written, inputs)
+    for what, path in written:
+        check_file(what, path)
+
+
+def check_apart(outputs: Iterable[Named], inputs: Iterable[Named]) -> None:
+    """Refuse files to be written that are read, or that are written twice.
+
     Names of bundled things, such as "builtin", may be among the inputs: they stand for no file here.
 
     Raises:
@@ -27,8 +39,7 @@ def check_outputs(outputs: Iterable[Named], inputs: Iterable[Named]) -> None:
         marks = _marks(Path(path))
         if found := next((taken[mark] for mark in marks if mark in taken), None):
             raise ValueError(f"{what}: {path} {found}. Write to another file.")
-        check_file(what, Path(path))
-        taken |= {mark: f"is written by {what} too" for mark in marks}
+        taken[spelling(Path(path))] = f"is written by {what} too"  # links between results do no harm: each is replaced
 
 
 def check_file(what: str, path: Path) -> None:

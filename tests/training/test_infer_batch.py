@@ -241,6 +241,13 @@ def test_a_claim_that_was_taken_over_is_neither_kept_alive_nor_removed_by_its_fi
     assert json.loads(claim.read_text())["token"] == "another"
 
 
+def test_a_result_that_cannot_be_written_is_its_jobs_failure_before_its_work(jobs, tmp_path):
+    found = read_jobs(jobs, options(jobs))
+    found[1].args.out.mkdir()
+    with pytest.raises(ValueError, match="missing_out.mp4 is a folder"):
+        infer.swap(found[1].args, None)
+
+
 @pytest.mark.parametrize("processes", ["0", "-2"])
 def test_no_processes_are_refused(jobs, capsys, processes):
     assert main(["infer", "--batch", str(jobs), "--processes", processes]) == 1

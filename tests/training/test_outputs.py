@@ -61,6 +61,10 @@ def test_permissions_are_asked_for(tmp_path, clip, monkeypatch, allowed):
         "adapt --video v.mp4 --output v.mp4",
         "adapt --video a.mp4 --audio v.mp4 --output v.mp4",
         "demo --video v.mp4 --out v.mp4",
+        "score --video v.mp4 --output v.mp4",
+        "score --video a.mp4 --source b.png v.mp4 --output v.mp4",
+        "gallery --weights v.mp4 --output v.mp4",
+        "benchmark inference --clip v.mp4 --record v.mp4",
     ],
 )
 def test_no_command_overwrites_its_input(tmp_path, clip, monkeypatch, capsys, command):
