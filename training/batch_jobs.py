@@ -51,7 +51,7 @@ def read_jobs(path: Path, defaults: argparse.Namespace) -> list[Job]:
             line too, or read by one; the message names the line.
     """
     jobs, outputs = [], dict[str, int]()
-    actions, engines = _actions(), _engines(defaults)
+    actions, engines, base = _actions(), _engines(defaults), os.path.realpath(path.parent)
     for number, text in _lines(path):
         where = f"{path.name}, line {number}"
         try:
@@ -63,7 +63,7 @@ def read_jobs(path: Path, defaults: argparse.Namespace) -> list[Job]:
         if out in outputs:
             raise ValueError(f"{where} writes {args.out.name}, and so does line {outputs[out]}. Give it another name.")
         outputs[out] = number
-        jobs.append(_job(number, args, path.parent, engines))
+        jobs.append(_job(number, args, base, engines))
     if not jobs:
         raise ValueError(f"{path} holds no job. Write one JSON object a line.")
     _check_files(path, jobs)
@@ -140,11 +140,11 @@ def _converted(name: str, value: Any, action: argparse.Action) -> Any:
         raise ValueError(f"{name} is a number of {len(str(value))} digits; give a smaller one.") from None
 
 
-def _job(line: int, args: argparse.Namespace, folder: Path, engines: dict[str, Any]) -> Job:
+def _job(line: int, args: argparse.Namespace, base: str, engines: dict[str, Any]) -> Job:
     said = {name: getattr(args, name) for name in ALLOWED}
     for name in FILES:
         path = said[name]
-        said[name] = [_from(folder, one) for one in path] if name == "face" and path else path and _from(folder, path)
+        said[name] = [_from(base, one) for one in path] if name == "face" and path else path and _from(base, path)
     exact = json.dumps(said | engines, sort_keys=True)
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", args.out.stem)[:40]
     name = f"{readable}-{hashlib.sha256(said['out'].encode()).hexdigest()[:12]}"
@@ -164,10 +164,10 @@ def _engines(defaults: argparse.Namespace) -> dict[str, Any]:
     return {name: told(getattr(defaults, name)) for name in ENGINES}
 
 
-def _from(folder: Path, path: Path) -> str:
-    """A file as seen from JOBS' folder: the same on all machines that share it."""
+def _from(base: str, path: Path) -> str:
+    """A file as seen from JOBS' folder, `base`: the same on all machines that share it."""
     try:
-        return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+        return os.path.relpath(os.path.realpath(path), base)
     except ValueError:  # another drive
         return os.path.realpath(path)
 
