@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from . import host
+from . import folders, host, recognition
 from .load_model import LoadedModel, load
 from .sources import engine_sound, open_either
 from .widgets import choice_inputs, detector_inputs, frame_rate_input, make_selection
@@ -104,10 +104,10 @@ class Adapt(io.ComfyNode):
         key = hashlib.sha256(made_of.encode()).hexdigest()[:KEY_DIGITS]
         path = _kept(key)
         if path is None:
-            path = host.adapter_folders()[0] / f"{_plain(name)}_{key}.safetensors"
+            path = folders.adapter_folders()[0] / f"{_plain(name)}_{key}.safetensors"
             selection = make_selection(face_order, face_index, select_frame, point_x, point_y, None)
             with torch.inference_mode(False), torch.enable_grad():  # the host runs nodes without gradients
-                _train(model, source, sound, host.load_detector(detector, threshold), selection, steps, path)
+                _train(model, source, sound, recognition.load_detector(detector, threshold), selection, steps, path)
         adapted, report = with_adapter(model, path, 1.0)
         return io.NodeOutput(adapted, report)
 
@@ -126,7 +126,7 @@ class LoadAdapter(io.ComfyNode):
                 host.ModelSocket.Input("model", tooltip="The model that was adapted, from Load WavSyncSwap Model."),
                 io.Combo.Input(
                     "adapter",
-                    options=host.adapter_names() or ["none found"],
+                    options=folders.adapter_names() or ["none found"],
                     tooltip="File of models/wavsyncswap/adapters. Press R after adding one.",
                 ),
                 io.Float.Input(
@@ -151,12 +151,12 @@ class LoadAdapter(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, adapter: str, **_: Any) -> Any:
         """Apply again when the file has changed."""
-        return adapter, host.model_path(adapter).stat().st_mtime_ns
+        return adapter, folders.model_path(adapter).stat().st_mtime_ns
 
     @classmethod
     def execute(cls, model: LoadedModel, adapter: str, strength: float) -> io.NodeOutput:
         """Load the weights anew, with the adapter merged into them; an earlier adapter is not kept."""
-        return io.NodeOutput(*with_adapter(model, host.model_path(adapter), strength))
+        return io.NodeOutput(*with_adapter(model, folders.model_path(adapter), strength))
 
 
 def with_adapter(model: LoadedModel, path: Path, strength: float) -> tuple[LoadedModel, str]:
@@ -171,7 +171,7 @@ def with_adapter(model: LoadedModel, path: Path, strength: float) -> tuple[Loade
 
 def _kept(key: str) -> Path | None:
     """The adapter that was made of the same things."""
-    found = (path for folder in host.adapter_folders() for path in folder.glob(f"*_{key}.safetensors"))
+    found = (path for folder in folders.adapter_folders() for path in folder.glob(f"*_{key}.safetensors"))
     return next(found, None)
 
 
@@ -189,7 +189,7 @@ def _train(model: LoadedModel, source: Any, sound: Any, detector: Any, selection
 
     host.make_room(BYTES_A_PIXEL * model.generator.px**2)
     generator = load_generator(list(model.files) or "builtin", host.device(), "fp32")
-    recogniser = host.find_recogniser(generator.recogniser) if generator.takes_identity else None
+    recogniser = recognition.find_recogniser(generator.recogniser)[0] if generator.takes_identity else None
     footage = gather(source, sound, generator, detector, recogniser, selection, host.progress((0.0, 0.15)))
     result = adapt(generator, footage, steps=steps, progress=host.progress_with_pictures((0.15, 1.0)))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
 
-from . import host
+from . import folders, host
 
 OUTPUT_MARK = " [output]"
 
 
 def _saved() -> list[str]:
-    folder = Path(folder_paths.get_output_directory(), host.FOLDER)
-    return sorted(path.relative_to(folder).as_posix() + OUTPUT_MARK for path in folder.rglob("*.safetensors"))
+    """Files of output/wavsyncswap; never raises, see `folders`."""
+    folder = Path(folder_paths.get_output_directory(), folders.FOLDER)
+    found = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    kept = (path for path in found if path.suffix == ".safetensors" and os.path.isfile(path))
+    return sorted(path.relative_to(folder).as_posix() + OUTPUT_MARK for path in kept)
 
 
 def _path(name: str) -> Path:
     if not name.endswith(OUTPUT_MARK):
-        return host.model_path(name)
-    folder = Path(folder_paths.get_output_directory(), host.FOLDER).resolve()
+        return folders.model_path(name)
+    folder = Path(folder_paths.get_output_directory(), folders.FOLDER).resolve()
     path = (folder / name.removesuffix(OUTPUT_MARK)).resolve()
     if not (path.is_relative_to(folder) and path.is_file()):
         raise ValueError(f"There is no embedding '{name}' in {folder}. Press R in the page and choose another.")
@@ -61,7 +65,7 @@ class SaveEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, embedding: Any, filename: str) -> io.NodeOutput:
         """Number the file as the host numbers pictures."""
-        prefix = f"{host.FOLDER}/{filename.strip() or 'face'}"
+        prefix = f"{folders.FOLDER}/{filename.strip() or 'face'}"
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
         path = Path(folder, f"{name}_{counter:05}_.safetensors")
         embedding.save(path)
@@ -74,7 +78,7 @@ class LoadEmbedding(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Schema."""
-        names = [*host.model_files("embeddings"), *_saved()]
+        names = [*folders.model_files("embeddings"), *_saved()]
         return host.schema(
             node_id="WSS_LoadEmbedding",
             display_name="Load Face Embedding",

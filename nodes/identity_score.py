@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from . import host
+from . import host, recognition
 from .sources import open_either
 from .widgets import choice_inputs, detector_inputs, frame_rate_input, make_selection
 
@@ -95,7 +95,7 @@ class IdentityScore(io.ComfyNode):
             given, _ = open_either(original, original_images, float(made.info.fps), names, sound=False)
         subject = Subject(
             made,
-            Tools(host.load_detector(detector, threshold), host.recogniser_of(source)),
+            Tools(recognition.load_detector(detector, threshold), recognition.recogniser_of(source)),
             reference=given,
             source=source,
             selection=make_selection(face_order, face_index, select_frame, point_x, point_y, None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ NO_FILE = "none"
 
 
 def _input_files() -> list[str]:
-    folder = Path(folder_paths.get_input_directory())
-    names = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    """Sounds and videos of the input folder; never raises, see `folders`."""
+    folder = folder_paths.get_input_directory()
+    try:
+        names = [name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name))]
+    except OSError:
+        return []
     return sorted(folder_paths.filter_files_content_types(names, ["audio", "video"]))
 
 

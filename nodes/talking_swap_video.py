@@ -11,7 +11,7 @@ import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io
 
-from . import host, values
+from . import host, recognition, values
 from .arcface_embed import embed_source
 from .load_model import LoadedModel
 from .sources import engine_sound, open_video
@@ -68,8 +68,8 @@ class TalkingSwapVideo(io.ComfyNode):
                 host.advanced(
                     io.Combo.Input(
                         "recogniser",
-                        options=host.recogniser_names(),
-                        default=host.BUILTIN,
+                        options=recognition.recogniser_names(),
+                        default=recognition.BUILTIN,
                         tooltip=(
                             "Recogniser for the face picture. Default builtin; SimSwap needs its own,"
                             " arcface_checkpoint.tar. No effect when an embedding is connected."
@@ -158,9 +158,9 @@ class TalkingSwapVideo(io.ComfyNode):
             embedding,
             target,
             generator=model.ready(),
-            detector=host.load_detector(detector, threshold),
+            detector=recognition.load_detector(detector, threshold),
             options=options,
-            embed=host.recogniser_of(reference).embed_frames,
+            embed=recognition.recogniser_of(reference).embed_frames,
             progress=host.progress((0.02, 1.0)),
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(target)), str(report))
