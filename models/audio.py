@@ -214,7 +214,7 @@ def driving_mel(mel: Mel, speech_gate: float = 0.0, offset: float = 0.0) -> Tens
         float32 [80, T'].
     """
     gated = gate_mel(mel.values.T, mel.activity, speech_gate, MEL_SILENCE)
-    moved = round(offset * MEL_COLUMNS_PER_SECOND)
+    moved = max(round(offset * MEL_COLUMNS_PER_SECOND), -gated.shape[1])  # moved past its end, nothing is left
     return torch.nn.functional.pad(gated, (moved, 0), value=MEL_SILENCE) if moved else gated
 
 

@@ -69,6 +69,11 @@ class ArcFaceEmbed(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, recogniser: str, detector: str, **_: Any) -> Any:
+        """Embed again when the file of recogniser or detector has changed."""
+        return recognition.recogniser_state(recogniser), recognition.detector_state(detector)
+
+    @classmethod
     def execute(cls, image: torch.Tensor, recogniser: str, detector: str, threshold: float) -> io.NodeOutput:
         """Embed each picture, then average."""
         embedding, aligned, report = embed_source(image, recogniser, detector, threshold, host.progress())

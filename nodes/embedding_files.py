@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import folder_paths
@@ -30,6 +30,22 @@ def _path(name: str) -> Path:
     if not (path.is_relative_to(folder) and path.is_file()):
         raise ValueError(f"There is no embedding '{name}' in {folder}. Press R in the page and choose another.")
     return path
+
+
+def _inside(filename: str) -> str:
+    """A name for a file in output/wavsyncswap, where Load Embedding looks.
+
+    Raises:
+        ValueError: it leads out of that folder, or names none.
+    """
+    name = filename.strip().replace("\\", "/").strip("/") or "face"
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts:
+        raise ValueError(
+            f"filename is '{filename}', which is no name of a file in output/{folders.FOLDER}. Give a name such as"
+            " face, or people/face for a sub-folder."
+        )
+    return "/".join(parts)
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -65,7 +81,7 @@ class SaveEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, embedding: Any, filename: str) -> io.NodeOutput:
         """Number the file as the host numbers pictures."""
-        prefix = f"{folders.FOLDER}/{filename.strip() or 'face'}"
+        prefix = f"{folders.FOLDER}/{_inside(filename)}"
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
         path = Path(folder, f"{name}_{counter:05}_.safetensors")
         embedding.save(path)
@@ -102,7 +118,7 @@ class LoadEmbedding(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
         """Read again when the file has changed."""
-        return file, _path(file).stat().st_mtime_ns
+        return file, folders.file_state(_path(file))
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

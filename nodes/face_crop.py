@@ -85,6 +85,11 @@ class FaceCrop(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str, **_: Any) -> Any:
+        """Track again when the detector's file has changed."""
+        return recognition.detector_state(detector)
+
+    @classmethod
     def execute(
         cls,
         images: torch.Tensor,

@@ -67,6 +67,11 @@ class IdentityScore(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str, **_: Any) -> Any:
+        """Measure again when the detector's file has changed."""
+        return recognition.detector_state(detector)
+
+    @classmethod
     def execute(
         cls,
         source: Any,
@@ -88,11 +93,11 @@ class IdentityScore(io.ComfyNode):
         from ..models.metrics import identity, plots
         from ..models.metrics.subject import Subject, Tools
 
-        made, _ = open_either(video, images, fps, ("video", "images"), sound=False)
+        made, _ = open_either(video, images, fps, ("video", "images"))
         given = None
         if target is None and (original is not None or original_images is not None):
             names = ("original", "original_images")
-            given, _ = open_either(original, original_images, float(made.info.fps), names, sound=False)
+            given, _ = open_either(original, original_images, float(made.info.fps), names)
         subject = Subject(
             made,
             Tools(recognition.load_detector(detector, threshold), recognition.recogniser_of(source)),

@@ -103,7 +103,7 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, precision: str) -> Any:
         """Load again when the file has changed."""
-        return precision, model, [path.stat().st_mtime_ns for path in folders.generator_files(model)]
+        return precision, model, [folders.file_state(path) for path in folders.generator_files(model)]
 
     @classmethod
     def execute(cls, model: str, precision: str) -> io.NodeOutput:

@@ -42,6 +42,22 @@ def detector_state(name: str) -> folders.State | None:
     return None if name == BUILTIN or (path := packs().get(name)) is None else folders.file_state(path)
 
 
+def detector_id(name: str) -> str:
+    """A detector's name, and what is in its file; the built-in one's name alone.
+
+    Raises:
+        ValueError: its file cannot be read.
+    """
+    from ..models.checkpoints import sha256_file
+
+    if (state := detector_state(name)) is None:
+        return name
+    try:
+        return f"{name} {sha256_file(state[0])}"
+    except OSError as error:
+        raise ValueError(f"The face detector '{name}' cannot be read ({error}). Choose another.") from error
+
+
 def load_detector(name: str, threshold: float) -> Any:
     """The chosen face detector on the host's device.
 

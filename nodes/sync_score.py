@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from . import folders, host, recognition
-from .sources import engine_sound, open_either
+from .sources import UNWIRED, open_with_audio
 from .widgets import detector_inputs, frame_rate_input
 
 AUTO = "auto"
@@ -126,10 +126,10 @@ class SyncScore(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, **_: Any) -> Any:
-        """Score again when the model's file has changed."""
+    def fingerprint_inputs(cls, model: str, detector: str, **_: Any) -> Any:
+        """Score again when the model's or the detector's file has changed."""
         path = _file(model)
-        return model, None if path is None else (str(path), path.stat().st_mtime_ns)
+        return model, None if path is None else folders.file_state(path), recognition.detector_state(detector)
 
     @classmethod
     def execute(
@@ -144,7 +144,7 @@ class SyncScore(io.ComfyNode):
         fps: float,
         video: Any = None,
         images: torch.Tensor | None = None,
-        audio: Any = None,
+        audio: Any = UNWIRED,
     ) -> io.NodeOutput:
         """Stream the frames through detector and sync model."""
         from ..models.metrics import plots, sync
@@ -152,8 +152,7 @@ class SyncScore(io.ComfyNode):
 
         if mode not in MODES:
             raise ValueError(f"There is no mode '{mode}'; choose one of {', '.join(MODES)}.")
-        source, sound = open_either(video, images, fps, ("video", "images"), sound=audio is None)
-        sound = sound if audio is None else engine_sound(audio)
+        source, sound = open_with_audio(video, images, fps, audio)
         judge = load_sync_model(_file(model), host.device())
         if mode == "crops":
             report = sync.score_crops(source, sound, judge, valid_only=valid_only, progress=host.progress())

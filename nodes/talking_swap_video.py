@@ -14,7 +14,7 @@ from comfy_api.latest import InputImpl, io
 from . import host, recognition, values
 from .arcface_embed import embed_source
 from .load_model import LoadedModel
-from .sources import engine_sound, open_video
+from .sources import UNWIRED, engine_sound, open_video
 from .widgets import (
     POLICIES,
     audio_offset_input,
@@ -109,6 +109,12 @@ class TalkingSwapVideo(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str, recogniser: str, **connected: Any) -> Any:
+        """Make it again when the detector's file has changed, or that of the recogniser if there is a face for it."""
+        used = "face" in connected and "embedding" not in connected
+        return recognition.detector_state(detector), recognition.recogniser_state(recogniser) if used else None
+
+    @classmethod
     def execute(
         cls,
         model: LoadedModel,
@@ -129,7 +135,7 @@ class TalkingSwapVideo(io.ComfyNode):
         recogniser: str,
         video: Any = None,
         portrait: torch.Tensor | None = None,
-        audio: Any = None,
+        audio: Any = UNWIRED,
         face: torch.Tensor | None = None,
         embedding: Any = None,
         reference: Any = None,
@@ -167,13 +173,13 @@ class TalkingSwapVideo(io.ComfyNode):
 
 
 def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: Any) -> tuple[Any, Any]:
-    """The engine's frame source, and the sound: the connected one, else the video's own."""
+    """The engine's frame source, and the sound: the connected one (None is silence), else the video's own."""
     from ..models.frames import StillImage
 
     if (video is None) == (portrait is None):
         found = "neither is" if video is None else "both are"
         raise ValueError(f"Connect either 'video' or 'portrait'; {found} connected.")
-    sound = engine_sound(audio)
+    sound = None if audio is UNWIRED else engine_sound(audio)
     if portrait is not None:
         if sound is None:
             raise ValueError(
@@ -182,5 +188,5 @@ def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: An
         rate, seconds = values.exact_rate(still_fps), Fraction(sound[0].shape[1], sound[1])
         picture = values.rgb(portrait, "portrait")[0]
         return StillImage(picture, max(1, round(seconds * rate)), rate), sound
-    source, own = open_video(video, sound=audio is None)
-    return source, own if audio is None else sound
+    source, own = open_video(video, sound=audio is UNWIRED)
+    return source, own if audio is UNWIRED else sound
