@@ -41,7 +41,10 @@ class IdentityScore(io.ComfyNode):
                 io.Video.Input(
                     "original",
                     optional=True,
-                    tooltip="Target video before the swap, same size and rate; compared frame by frame.",
+                    tooltip=(
+                        "Target video before the swap, same size and rate; compared frame by frame. Odd sides grow by"
+                        " one pixel in the result, which is allowed for."
+                    ),
                 ),
                 io.Image.Input("original_images", optional=True, tooltip="The original's frames instead."),
                 host.EmbeddingSocket.Input(

@@ -83,7 +83,10 @@ class TalkingSwapVideo(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Speech. Nothing connected: the video's own sound; a portrait needs speech.",
+                    tooltip=(
+                        "Speech. Nothing connected: the video's own sound. Connected to a video without sound: the"
+                        " lips rest. A portrait needs speech."
+                    ),
                 ),
                 io.Image.Input(
                     "face",
@@ -102,7 +105,10 @@ class TalkingSwapVideo(io.ComfyNode):
             ],
             outputs=[
                 io.Video.Output(
-                    display_name="video", tooltip="H.264 and AAC, same size and rate as the input, for Save Video."
+                    display_name="video",
+                    tooltip=(
+                        "H.264 and AAC, same size and rate as the input (odd sides grow by one pixel), for Save Video."
+                    ),
                 ),
                 io.String.Output(display_name="report", tooltip="Frames, absent ranges, length policy, advice."),
             ],
