@@ -12,6 +12,7 @@ import torch
 from models.checkpoints import save_weights
 from models.identity import FaceEmbedding
 from models.networks import build
+from tests.host import media
 from tests.host.inside import inside
 from tests.host.test_schema import IDS
 
@@ -193,3 +194,34 @@ found = [refused, kept, options("WSS_LoadEmbedding", "file")]
     assert listed == ["embeddings/one.safetensors", *names]
     assert len(set(names)) == 7
     assert os.listdir(tmp_path / "output") == ["wavsyncswap"]
+
+
+def test_a_long_sound_shows_progress_and_can_be_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    random = np.random.default_rng(0)
+    noise = (0.1 * random.standard_normal(160 * 24_000)).astype(np.float32)
+    media.write_audio(tmp_path / "input" / "long.flac", noise, 24_000)
+    script = """
+management, told = comfy.model_management, []
+def hook(value, total, preview, node_id=None):
+    told.append(value / total)
+    if value / total >= limit:
+        management.interrupt_current_processing(True)
+comfy.utils.set_progress_bar_global_hook(hook)
+found = []
+for limit in (0.1, 0.5, 2):
+    del told[:]
+    management.interrupt_current_processing(False)
+    try:
+        ended = nodes["WSS_LoadAudioMel"].execute("long.flac", 1.0).args[3]
+    except management.InterruptProcessingException:
+        ended = "cancelled"
+    found.append([ended, told[-1], len(told)])
+"""
+    early, late, never = inside(tmp_path, script)[0]
+    assert early[0] == late[0] == "cancelled"
+    assert 0.1 <= early[1] < 0.2  # while the file is read
+    assert 0.5 <= late[1] < 0.6
+    assert "long.flac: 160.000 s" in never[0]
+    assert never[1] == 1
+    assert never[2] > 20
