@@ -125,8 +125,8 @@ def find_recogniser(identifier: str) -> tuple[Any, list[str]]:
     """
     from ..models import identity
 
-    broken = []
-    for name, path in {BUILTIN: BUILTIN, **recogniser_files()}.items():
+    broken: list[str] = []
+    for name, path in {BUILTIN: Path(BUILTIN), **recogniser_files()}.items():
         try:
             if identity.has_id(path, identifier):
                 return load_recogniser(name), broken

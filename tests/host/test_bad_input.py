@@ -197,6 +197,19 @@ def test_a_bare_h264_stream(host: Host, inputs: Path, astronaut: np.ndarray) -> 
     assert "at least 50 are needed" in host.fail(made["WSS_Adapt"])
 
 
+def test_a_video_with_odd_sides_compares_with_its_original(host: Host) -> None:
+    graph = video_graphs("odd.mkv")["WSS_IdentityScore"]
+    made = graphs.find(video_graphs("odd.mkv")["WSS_TalkingSwapVideo"], "WSS_TalkingSwapVideo")
+    inputs = {**made, "model": ["2", 0], "video": ["1", 0]}
+    for name in ("audio", "face"):
+        inputs.pop(name)
+    graph["7"] = {"class_type": "WSS_TalkingSwapVideo", "inputs": inputs}
+    graph["8"] = {"class_type": "LoadVideo", "inputs": {"file": "odd.mkv"}}
+    graph["2"] = {"class_type": "WSS_LoadModel", "inputs": {"model": "builtin (small 96)", "precision": "fp32"}}
+    graph["5"]["inputs"] |= {"video": ["7", 0], "original": ["8", 0]}
+    assert float(host.run(graph)["6"]["text"][0]) > 0.5  # the face was kept
+
+
 def test_sound_wired_from_a_silent_video_is_silence(host: Host) -> None:
     """The target's own speech is not what was asked for."""
     silent: dict[str, Any] = {"80": {"class_type": "LoadVideo", "inputs": {"file": "silent_film.mp4"}}}
