@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MPEG_RANGE, FULL_RANGE = 1, 2  # AVColorRange
-BT709, UNKNOWN, BT470BG, SMPTE170M = 1, 2, 5, 6  # H.273; the last two are BT.601
+BT709, UNKNOWN, BT470BG, SMPTE170M, BT2020 = 1, 2, 5, 6, 9  # H.273; BT.601 is the third and the fourth
+SRGB, PQ, HLG = 13, 16, 18  # H.273's transfers; the last two are HDR
+PLAIN_PRIMARIES = BT709, UNKNOWN, BT470BG, SMPTE170M  # players show all of them alike
+PLAIN_TRANSFERS = BT709, UNKNOWN, SMPTE170M, SRGB
 ITU709, ITU601 = 1, 5  # swscale's numbers of matrices
 HD_HEIGHT = 720  # players take untagged video from this height on as BT.709, below as BT.601
 CODED = "yuv420p"  # the pixel format of nearly all video
@@ -22,7 +25,7 @@ class Colours:
     """What the numbers of a video's YUV pictures mean, in H.273's numbers; MPEG range.
 
     Attributes:
-        matrix: 1 is BT.709, 5 and 6 BT.601.
+        matrix: 1 is BT.709, 5 and 6 BT.601, 9 BT.2020.
         primaries: 2 = not known.
         transfer: 2 = not known.
     """
@@ -34,7 +37,7 @@ class Colours:
     @property
     def scaler(self) -> int:
         """Number of the matrix in swscale."""
-        return ITU709 if self.matrix == BT709 else ITU601
+        return self.matrix if self.matrix in (BT709, BT2020) else ITU601
 
 
 def untagged_matrix(height: int) -> int:
@@ -76,3 +79,22 @@ def colours_of(frame: Any, context: Any) -> Colours | None:
     if not plain or matrix not in (BT709, BT470BG, SMPTE170M) or frame.width % 2 or frame.height % 2:
         return None
     return Colours(matrix, int(context.color_primaries), int(context.color_trc))
+
+
+def tags_of(frame: Any, context: Any) -> Colours:
+    """What a video has to say that is made of decoded frames: as they are, or of their RGB.
+
+    RGB has the primaries and the transfer of what it was made of. Of a plain source it is BT.709; wide gamut and HDR
+    stay what they are, for players would show them dull.
+
+    Args:
+        frame: PyAV's.
+        context: of the codec that decoded it.
+    """
+    same = colours_of(frame, context)
+    if same is not None:
+        return same
+    primaries, transfer = int(context.color_primaries), int(context.color_trc)
+    if primaries in PLAIN_PRIMARIES and transfer in PLAIN_TRANSFERS:
+        return Colours()
+    return Colours(BT2020 if BT2020 in (int(frame.colorspace), primaries) else BT709, primaries, transfer)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .colours import Colours
 from .video_index import coder_rate
 
 if TYPE_CHECKING:
-    from .colours import Colours
     from .sound import SoundSource
 
 
@@ -29,7 +29,9 @@ class VideoInfo:
         duration: frames / fps, seconds.
         audio_rate: Hz; None = no sound.
         audio_channels: number of channels; None = no sound.
-        notes: remarks for people: variable rate, truncated file.
+        notes: remarks for people: variable rate, truncated file, interlaced, HDR.
+        aspect: width of a pixel / its height.
+        tags: what a video has to say about the colours of these frames.
     """
 
     width: int
@@ -40,6 +42,8 @@ class VideoInfo:
     audio_rate: int | None = None
     audio_channels: int | None = None
     notes: tuple[str, ...] = ()
+    aspect: Fraction = Fraction(1)
+    tags: Colours = Colours()
 
 
 class FrameSource(Protocol):

@@ -53,7 +53,9 @@ def plan(width: int, height: int) -> Plan:
     return Plan(1, cores if cores <= SHARE else 0)
 
 
-def add_video(container: Any, width: int, height: int, fps: Fraction, colours: Colours, crf: int) -> tuple[Any, Coder]:
+def add_video(
+    container: Any, width: int, height: int, fps: Fraction, colours: Colours, crf: int, aspect: Fraction
+) -> tuple[Any, Coder]:
     """Add H.264 to a file that is being written: the stream, and what makes its packets.
 
     Args:
@@ -63,6 +65,7 @@ def add_video(container: Any, width: int, height: int, fps: Fraction, colours: C
         fps: pictures per second.
         colours: what their numbers mean.
         crf: x264's quality.
+        aspect: width of a pixel / its height.
 
     Raises:
         RuntimeError: PyAV was built without an H.264 encoder.
@@ -74,6 +77,8 @@ def add_video(container: Any, width: int, height: int, fps: Fraction, colours: C
         context.time_base, context.framerate, context.options = 1 / fps, fps, options
         context.color_range, context.colorspace = MPEG_RANGE, colours.matrix
         context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+        if aspect != 1:
+            context.sample_aspect_ratio = aspect
         return context
 
     def segment() -> Any:
@@ -98,6 +103,10 @@ def add_video(container: Any, width: int, height: int, fps: Fraction, colours: C
 class Coder(Protocol):
     """Makes packets of pictures."""
 
+    def holds(self, picture: Any) -> bool:
+        """Whether a picture taken earlier still waits to be encoded, so that nobody may change it."""
+        ...
+
     def encode(self, picture: Any) -> Encoded:
         """Take the next picture; what is ready by now."""
         ...
@@ -120,6 +129,10 @@ class OneCoder:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+
+    def holds(self, picture: Any) -> bool:
+        """See `Coder`: none waits."""
+        return False
 
     def encode(self, picture: Any) -> Encoded:
         """See `Coder`."""
@@ -148,6 +161,11 @@ class SegmentCoder:
         self._under_way: deque[Future[list[Any]]] = deque()
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()  # pictures of the last of these; None ends it
         self._taken = 0
+        self._held: set[int] = set()  # identities of the pictures that wait
+
+    def holds(self, picture: Any) -> bool:
+        """See `Coder`."""
+        return id(picture) in self._held
 
     def encode(self, picture: Any) -> Encoded:
         """See `Coder`; waits where all segments are under way."""
@@ -158,6 +176,7 @@ class SegmentCoder:
                 ready = self._under_way.popleft().result()
             self._waiting = queue.SimpleQueue()
             self._under_way.append(self._pool.submit(self._segment, self._waiting))
+        self._held.add(id(picture))
         self._waiting.put(picture)
         self._taken += 1
         return ready
@@ -182,4 +201,5 @@ class SegmentCoder:
             if self._stopped.is_set():
                 return []
             packets += context.encode(picture)
+            self._held.discard(id(picture))
         return packets + context.encode(None)

@@ -368,7 +368,7 @@ def _from_onnx(path: Path) -> Recogniser:
     try:
         with torch.inference_mode():
             dim = network(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE)).shape[1]
-    except (RuntimeError, ValueError, IndexError, KeyError) as error:
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} is no face recogniser: its graph does not run on one aligned face.") from error
     return Recogniser(file_id(path), network, dim, network.raw_input)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .coded import copied, planes
 from .colours import CODED, SCALING, Colours, to_rgb
 from .geometry import Matrices, invert
 from .parallel import each
@@ -87,8 +88,8 @@ class CodedPictures(Pictures):
 
         height, width = _sides(area)
         tall = av.VideoFrame(width, len(rows) * (height + 2 * GUARD), CODED)
-        sources = [_planes(self.frames[row]) for row in rows]
-        for number, plane in enumerate(_planes(tall)):
+        sources = [planes(self.frames[row]) for row in rows]
+        for number, plane in enumerate(planes(tall)):
             part, guard = _scaled(area, number), GUARD >> (number > 0)
             slots = plane.reshape(len(rows), -1, plane.shape[1])
             for slot, source in zip(slots, sources, strict=True):
@@ -105,15 +106,15 @@ class CodedPictures(Pictures):
         padded = np.pad(made, ((0, 0), (GUARD, GUARD), (0, 0), (0, 0)), "edge")
         rgb = av.VideoFrame.from_ndarray(padded.reshape(-1, width, 3), "rgb24")
         tall = _reformatted(rgb, CODED, dst_colorspace=self.colours.scaler)
-        parts = [plane.reshape(len(rows), -1, plane.shape[1]) for plane in _planes(tall)]
+        parts = [plane.reshape(len(rows), -1, plane.shape[1]) for plane in planes(tall)]
 
         def laid(i: int) -> Any:
             red, green, blue = (windows[i] ^ made[i]).transpose(2, 0, 1)
             changed = (red | green | blue) > 0
             pairs = changed[::2] | changed[1::2]
             blocks = pairs[:, ::2] | pairs[:, 1::2]
-            frame = _copied(self.frames[rows[i]])
-            for number, plane in enumerate(_planes(frame)):
+            frame = copied(self.frames[rows[i]])
+            for number, plane in enumerate(planes(frame)):
                 guard = GUARD >> (number > 0)
                 new = parts[number][i, guard:-guard]
                 np.copyto(plane[_scaled(area, number)], new, where=blocks if number else changed)
@@ -202,24 +203,6 @@ def _scaled(area: Area, plane: int) -> Area:
         return area
     rows, columns = area
     return slice(rows.start // 2, rows.stop // 2), slice(columns.start // 2, columns.stop // 2)
-
-
-def _planes(frame: Any) -> list[NDArray[np.uint8]]:
-    """Y, U and V of a 4:2:0 frame, uint8 [h, w]: views of its memory."""
-    return [
-        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        for plane in frame.planes
-    ]
-
-
-def _copied(frame: Any) -> Any:
-    """A frame of its own: the decoder goes on using what it gave."""
-    import av
-
-    copy = av.VideoFrame(frame.width, frame.height, CODED)
-    for mine, its in zip(_planes(copy), _planes(frame), strict=True):
-        mine[:] = its
-    return copy
 
 
 def _reformatted(frame: Any, form: str, **colours: int) -> Any:

@@ -150,7 +150,8 @@ def talking_swap(
     if sound is not None:
         driven = DrivingMel(sound, options.speech_gate, options.audio_offset, alive=lambda: step(0, total))
     twin = None if sound is None else sound.twin()
-    with VideoWriter(output, info.width, info.height, info.fps, twin, colours=source.colours) as writer:
+    form = info.width, info.height, info.fps
+    with VideoWriter(output, *form, twin, colours=info.tags, aspect=info.aspect) as writer:
         track = _tracked(source, needed, size, detector, options, embed, lambda done: step(done, total), watch)
         start = 0
         alive = lambda: step(needed + start, total)  # noqa: E731  # reads `start` as it is then

@@ -320,7 +320,8 @@ def talking_swap_upstream(
     if swap:
         assert embedding is not None  # `check_identity` came first
         frames = simswap_frames(frames, detector, embedding, swap, scaled)
-    with VideoWriter(output, info.width, info.height, info.fps, audio) as writer:
+    form = info.width, info.height, info.fps
+    with VideoWriter(output, *form, audio, colours=info.tags, aspect=info.aspect) as writer:
         writer.write(frames)
     return len(frames)
 

@@ -20,6 +20,7 @@ from .checkpoints import sha256_file
 from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_full, to_rgb, untagged_matrix
 from .frames import VideoInfo, check_range, in_chunks
 from .parallel import threads
+from .shown import Shown, shown
 from .video_index import FrameIndex, scan
 from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
 
@@ -54,7 +55,9 @@ class VideoFile:
             duration=len(self._index) / self._index.fps,
             audio_rate=sound[0] if sound else None,
             audio_channels=sound[1] if sound else None,
-            notes=self._index.notes,
+            notes=(*self._index.notes, *self._reader.shown.notes),
+            aspect=self._reader.shown.aspect,
+            tags=self._reader.shown.tags,
         )
 
     def __enter__(self) -> VideoFile:
@@ -191,6 +194,7 @@ class _Reader:
         # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
         self.colours: Colours | None = None
         self._form: tuple[Any, ...] = ()
+        self.shown = Shown()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._waiting: Any = None  # decoded already, not yet handed out
@@ -282,6 +286,7 @@ class _Reader:
         if not self._form:
             self._form = _form(frame)
             self.colours = colours_of(frame, self._stream.codec_context)
+            self.shown = shown(frame, self._stream)
         return frame
 
     def _alike(self, frame: Any) -> Any:

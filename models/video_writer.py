@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import uuid
 from collections.abc import Iterable
 from fractions import Fraction
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import h264
+from .coded import copied
 from .colours import CODED, SCALING, Colours
 from .sound import Converted, SoundSource, as_sound
 from .timing import fit_audio
@@ -43,11 +45,12 @@ class VideoWriter:
             lacks are resampled to 48 kHz, channel counts other than 1, 2 and 6 are mixed to mono.
         crf: x264's quality, 0 (lossless) to 51; at 16 the loss cannot be seen.
         colours: what the file's numbers mean; frames that are written as they were decoded need those of their source.
+        aspect: width of a pixel / its height, where they are not square.
 
     Raises:
         ValueError: a size or rate that makes no sense.
         RuntimeError: PyAV was built without an H.264 encoder.
-        FileNotFoundError: there is no such folder.
+        OSError: there is no such folder, it cannot be written to, or the path is one itself.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class VideoWriter:
         audio: SoundSource | tuple[Any, int] | None = None,
         crf: int = 16,
         colours: Colours | None = None,
+        aspect: Fraction = Fraction(1),
     ) -> None:
         import av
         from av.video.reformatter import VideoReformatter
@@ -69,11 +73,7 @@ class VideoWriter:
             raise ValueError(
                 f"A video of {width} x {height} px is more than H.264 holds: make it at most {LARGEST_SIDE} px a side."
             )
-        self._path = Path(path)
-        if not self._path.parent.is_dir():  # PyAV would only notice with the first frame
-            raise FileNotFoundError(f"There is no folder {self._path.parent}. Make it, or choose another place.")
-        # Unique and beside the target: two runs never share it, and the final rename stays on one disk.
-        self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
+        self._path = Path(path).absolute()  # FFmpeg takes "Take: 1.mp4" for a protocol
         self._shape = (height, width, 3)
         self._frames, self._muxed, self._samples = 0, 0, 0
         self._fps = coder_rate(fps)
@@ -83,10 +83,13 @@ class VideoWriter:
         self._rate = FALLBACK_RATE if self._sound is None else self._sound.rate
         # The file's clock: in milliseconds, the default, the end of the sound would be rounded.
         options = {"movflags": "+faststart", "movie_timescale": str(self._rate)}
-        self._container: Any = av.open(str(self._partial), "w", format="mp4", options=options)
+        self._container: Any = None
         self._coder: h264.Coder | None = None
+        self._partial = _begun(self._path)
         try:
-            self._video, self._coder = h264.add_video(self._container, width, height, self._fps, self._colours, crf)
+            self._container = av.open(str(self._partial), "w", format="mp4", options=options)
+            form = width, height, self._fps, self._colours, crf, aspect
+            self._video, self._coder = h264.add_video(self._container, *form)
             self._audio: Any = None if self._sound is None else self._add_audio(self._sound)
         except BaseException:
             self.discard()
@@ -121,7 +124,7 @@ class VideoWriter:
         """Append PyAV frames without a conversion.
 
         Args:
-            frames: 4:2:0 in the `colours` and of the size announced.
+            frames: 4:2:0 in the `colours` and of the size announced; the same one may come again.
 
         Raises:
             ValueError: another size or format.
@@ -137,6 +140,8 @@ class VideoWriter:
     def _encode(self, pictures: Iterable[Any]) -> None:
         assert self._coder is not None
         for picture in pictures:
+            if self._coder.holds(picture):  # the same one again, as in a video that is held or runs back
+                picture = copied(picture)
             picture.pts, picture.time_base = self._frames, 1 / self._fps
             picture.pict_type = 0  # the encoder's choice, not what a decoder found
             self._frames += 1
@@ -227,3 +232,31 @@ def _encodable(sound: SoundSource) -> SoundSource:
     """A sound in a layout and at a rate that AAC has."""
     mono, rate = sound.channels not in LAYOUTS, sound.rate if sound.rate in AAC_RATES else FALLBACK_RATE
     return Converted(sound, rate, mono) if mono or rate != sound.rate else sound
+
+
+def _begun(path: Path) -> Path:
+    """An empty file beside the result: what cannot be written is noticed now, and not after long work.
+
+    Its name is unique, so that two runs never share it, and short, so that any name a result may have is possible; the
+    final rename stays on one disk.
+    """
+    partial = path.with_name(f".wavsyncswap-{uuid.uuid4().hex[:8]}.part")
+    try:
+        there, taken = _is_folder(path.parent), _is_folder(path)
+        if there and not taken:
+            partial.touch(exist_ok=False)
+            return partial
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be written ({error.strerror}). Choose another place or name, or allow writing there."
+        ) from error
+    if taken:
+        raise IsADirectoryError(f"{path} is a folder. Name the file, for example {path / 'result.mp4'}.")
+    raise FileNotFoundError(f"There is no folder {path.parent}. Make it, or choose another place.")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # `is_dir` hides a name that is too long, in some versions of Python
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -402,6 +402,16 @@ def test_files_that_are_no_recogniser(tmp_path):
         load_recogniser(tmp_path / "w.safetensors")
 
 
+def test_a_graph_that_lacks_an_input_is_no_recogniser(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    add = onnx.helper.make_node("Add", ["x", ""], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 112, 112]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([add], "g", values[:1], values[1:])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "torn.onnx")
+    with pytest.raises(ValueError, match=r"torn\.onnx is no face recogniser"):
+        load_recogniser(tmp_path / "torn.onnx")
+
+
 def test_builtin_needs_its_file(monkeypatch, tmp_path):
     monkeypatch.setattr("models.checkpoints._BUNDLED", tmp_path)
     with pytest.raises(RuntimeError, match=r"recogniser.safetensors are missing"):

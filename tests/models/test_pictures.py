@@ -8,11 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from models import coded
+from models.coded import copied
 from models.colours import Colours, to_rgb
 from models.face_track import FaceTrack
 from models.frames import FrameArray
 from models.geometry import crop_matrices, invert, warp_crops
-from models.pictures import CodedPictures, RgbPictures, _copied, _planes, _reformatted, area_of, face_windows
+from models.pictures import CodedPictures, RgbPictures, _reformatted, area_of, face_windows
 from models.video import VideoFile
 from models.video_writer import VideoWriter
 from tests.models.swapping import clip
@@ -37,7 +39,7 @@ def as_decoded(video: VideoFile) -> CodedPictures:
 
 
 def planes(frame) -> list[np.ndarray]:
-    return [plane.copy() for plane in _planes(frame)]
+    return [plane.copy() for plane in coded.planes(frame)]
 
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -48,7 +50,7 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 def test_a_window_is_that_part_of_the_converted_frame(video, area):
     frames, rows = as_decoded(video), np.array([4, 0, 1])
     windows = frames.windows(rows, area)
-    whole = [_reformatted(_copied(frames.frames[row]), "rgb24", **to_rgb(1)).to_ndarray()[area] for row in rows]
+    whole = [_reformatted(copied(frames.frames[row]), "rgb24", **to_rgb(1)).to_ndarray()[area] for row in rows]
     assert windows.dtype == np.uint8
     inside = (slice(None), slice(4, -4), slice(4, -4))  # at its border colour is interpolated from what it has
     assert np.array_equal(windows[inside], np.stack(whole)[inside])

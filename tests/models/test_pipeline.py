@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import h264
 from models.audio import load_mel, mel_windows
 from models.frames import FrameArray, StillImage
 from models.pipeline import SwapOptions, talking_swap
@@ -226,6 +227,18 @@ def test_length_policies(swap, policy, frames):
     order = np.minimum(order, 9)
     assert np.array_equal(painted(result), order != 0)
     assert result.audio()[0].shape[1] == 640 * frames
+
+
+@pytest.mark.parametrize("policy", ["hold", "bounce", "loop"])
+def test_frames_without_a_face_that_come_again_are_written_in_segments(swap, tmp_path, monkeypatch, policy):
+    monkeypatch.setattr("models.h264.plan", lambda width, height: h264.Plan(2, 1))
+    with VideoWriter(tmp_path / "in.mp4", 160, 120, Fraction(25)) as writer:
+        writer.write(clip(60, absent=(*range(10), *range(40, 60))))
+    _, result = swap(VideoFile(tmp_path / "in.mp4"), speech(6), length=policy)
+    assert (result.info.frames, result.info.fps, result.info.notes) == (150, 25, ())
+    i = np.arange(150)
+    order = {"hold": np.minimum(i, 59), "bounce": 59 - np.abs(59 - i % 118), "loop": i % 60}[policy]
+    assert np.array_equal(painted(result), (order >= 10) & (order < 40))
 
 
 def test_video_longer_than_the_sound_can_be_cut(swap):

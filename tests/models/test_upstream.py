@@ -12,6 +12,7 @@ import torch
 
 from models import geometry, upstream
 from models.audio import load_mel
+from models.colours import Colours
 from models.faces import Detection
 from models.frames import FrameArray
 from models.geometry import CROP_TEMPLATE
@@ -294,12 +295,13 @@ def test_the_whole_job_file_to_file(wav2lip, simswap, tmp_path):
         (small, SOURCE, upstream.simswap_frames(frames, DiscDetector(), SOURCE, small)),
     ):
         out = tmp_path / "made.mp4"
-        count = upstream.talking_swap_upstream(
-            FrameArray(frames, Fraction(25)), sound, source, out, system=system, detector=DiscDetector()
-        )
+        video = FrameArray(frames, Fraction(25))
+        video.info = replace(video.info, aspect=Fraction(4, 3), tags=Colours(1, 12, 13))
+        count = upstream.talking_swap_upstream(video, sound, source, out, system=system, detector=DiscDetector())
         assert count == len(expected)
         with VideoFile(out) as video:
             assert video.info.frames == count
+            assert (video.info.aspect, video.info.tags) == (Fraction(4, 3), Colours(1, 12, 13))
             difference = np.abs(video.read(0, count).astype(int) - expected)
         assert difference.mean() < 6  # what the coder loses
     silent = {"system": wav2lip, "detector": DiscDetector()}

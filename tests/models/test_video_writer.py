@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from fractions import Fraction
 
@@ -87,6 +88,23 @@ def test_segments_are_one_video(tmp_path, segments, frames):
     assert times == sorted(set(times)) and all(packet.dts <= packet.pts for packet in packets)
     with VideoFile(paths[1]) as video:
         assert np.array_equal(video.read(frames - 1, frames)[0], parts[-1])  # by seeking
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_same_frame_may_come_again(tmp_path, segments, count):
+    """Within a segment, in the next one, and after others; nothing that still waits is changed."""
+    segments(count)
+    source = VideoFile(write(tmp_path / "in.mp4", ramp(60, 64, 48)))
+    frames = source.decoded(0, 60)
+    order = [*range(60), *[59] * 70, *range(58, -1, -1)]
+    with VideoWriter(tmp_path / "out.mp4", 64, 48, Fraction(25), crf=4, colours=source.colours) as writer:
+        writer.write_coded(frames[i] for i in order[:100])
+        for i in order[100:]:
+            writer.write_coded([frames[i]])
+    result = VideoFile(tmp_path / "out.mp4")
+    assert (result.info.frames, result.info.fps, result.info.notes) == (len(order), 25, ())
+    shown, was = result.read(0, len(order)).astype(int), source.read(0, 60)
+    assert np.abs(shown - was[order]).mean((1, 2, 3)).max() < 1.5
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -196,3 +214,42 @@ def test_nonsense_is_refused(tmp_path):
     with pytest.raises(OSError):
         VideoWriter(tmp_path / "missing" / "a.mp4", 16, 16, Fraction(25))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError, match="results is a folder"):
+        VideoWriter(folder, 16, 16, Fraction(25))
+    with pytest.raises(OSError, match=r"x{256}\.mp4 cannot be written \(.+\)\. Choose another place"):
+        VideoWriter(folder / f"{'x' * 256}.mp4", 16, 16, Fraction(25))
+    with pytest.raises(FileNotFoundError, match="no folder .*missing"):
+        VideoWriter(tmp_path / "missing" / "a.mp4", 16, 16, Fraction(25))
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="no folder .*file"):
+        VideoWriter(tmp_path / "file" / "a.mp4", 16, 16, Fraction(25))
+
+    def locked(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.touch", locked)  # who runs the tests may be allowed everything
+    with pytest.raises(PermissionError, match=r"a\.mp4 cannot be written \(Permission denied\).*allow writing there"):
+        VideoWriter(folder / "a.mp4", 16, 16, Fraction(25))
+    assert [path.name for path in folder.iterdir()] == []
+
+
+def test_the_file_is_begun_hidden_and_beside_the_result(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(25)) as writer:
+        (begun,) = tmp_path.iterdir()  # before the first frame
+        assert begun.name.startswith(".") and begun.suffix == ".part"
+        writer.write(ramp(2, 16, 16))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows few of these")
+@pytest.mark.parametrize("name", [f"{'x' * 251}.mp4", "Take: 1.mp4", "concat:a|b.mp4", "Day: 2/100%d #1?.mp4"])
+def test_any_name_a_file_may_have(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write(name, ramp(2, 16, 16))
+    assert VideoFile(tmp_path / name).info.frames == 2
