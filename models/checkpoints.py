@@ -105,7 +105,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], meta
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     header = {key: _encode(value) for key, value in {**metadata, DIGEST_KEY: tensors_sha256(tensors)}.items()}
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    partial = path.with_name(f".wavsyncswap-{secrets.token_hex(4)}.part")  # short: any name that a file may have works
     try:
         partial.write_bytes(save(tensors, header))
         os.replace(partial, path)

@@ -169,7 +169,7 @@ def talking_swap(
                 write(whole)
                 start += len(whole.frames)
                 step(needed + start, total)
-    remarks = [track.report(generator.px), plan.message, *info.notes]
+    remarks = [track.report(generator.px), plan.message, *source.info.notes]
     if embedding is None:
         remarks.append("No source identity: the face stays the target's own, only the lips are new.")
     if not generator.hears:

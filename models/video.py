@@ -9,20 +9,22 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoints import sha256_file
+from .clock import LONGEST_HOLE, Clock
 from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_full, to_rgb, untagged_matrix
 from .frames import VideoInfo, check_range, in_chunks
+from .orientation import is_mirrored, upright
 from .parallel import threads
 from .shown import Shown, shown
 from .video_index import FrameIndex, scan
-from .video_open import DAMAGED, GuardedFile, describe, open_container, picture_stream
+from .video_open import GuardedFile, fault, faults, open_container, picture_stream, sound_stream, undecodable
 
 if TYPE_CHECKING:
     from .sound_file import SoundFile
@@ -46,19 +48,30 @@ class VideoFile:
         self._reader = _Reader(self._source, self._index)
         first = self._reader.picture(0)
         self.colours = self._reader.colours
-        sound = _sound_format(self._source)
-        self.info = VideoInfo(
+        rate, channels, notes = _sound_format(self._source)
+        self._mute = rate is None and bool(notes)
+        self._info = VideoInfo(
             width=first.shape[1],
             height=first.shape[0],
             fps=self._index.fps,
             frames=len(self._index),
             duration=len(self._index) / self._index.fps,
-            audio_rate=sound[0] if sound else None,
-            audio_channels=sound[1] if sound else None,
-            notes=(*self._index.notes, *self._reader.shown.notes),
+            audio_rate=rate,
+            audio_channels=channels,
+            notes=(*self._index.notes, *notes, *self._reader.shown.notes),
             aspect=self._reader.shown.aspect,
             tags=self._reader.shown.tags,
         )
+
+    @property
+    def info(self) -> VideoInfo:
+        """What the file holds; its notes tell of frames that could not be decoded once these were read."""
+        missing = sorted(self._reader.missing)
+        if not missing:
+            return self._info
+        count = f"{len(missing)} of {self._info.frames} frames, the first of them number {missing[0]},"
+        note = f"{count} cannot be decoded: the frame before is shown in their place."
+        return replace(self._info, notes=(*self._info.notes, note))
 
     def __enter__(self) -> VideoFile:
         return self
@@ -115,7 +128,7 @@ class VideoFile:
         """
         from .sound_file import open_sound
 
-        return open_sound(self._source, self._index.origin)
+        return None if self._mute else open_sound(self._source, self._index.clock)
 
     def audio(self) -> tuple[NDArray[np.float32], int] | None:
         """All of `sound` at once: float32 [C, T] and its rate in Hz; None = the file has no sound.
@@ -125,7 +138,7 @@ class VideoFile:
         """
         from .sound_file import decode_sound
 
-        return decode_sound(self._source, self._index.origin)
+        return None if self._mute else decode_sound(self._source, self._index.clock)
 
     def digest(self) -> str:
         """SHA-256 of the file, 64 hex digits."""
@@ -160,7 +173,7 @@ def read_audio(source: str | os.PathLike[str] | BinaryIO) -> tuple[NDArray[np.fl
     """
     from .sound_file import decode_sound
 
-    return decode_sound(source, _sound_start(source))
+    return decode_sound(source, _clock(source))
 
 
 def open_audio(source: str | os.PathLike[str] | BinaryIO) -> SoundFile | None:
@@ -169,27 +182,42 @@ def open_audio(source: str | os.PathLike[str] | BinaryIO) -> SoundFile | None:
 
     path = isinstance(source, str | os.PathLike)
     shared: Any = source if path else GuardedFile(source)  # type: ignore[arg-type]  # a file object
-    return open_sound(shared, _sound_start(shared))
+    return open_sound(shared, _clock(shared))
 
 
-def _sound_start(source: Any) -> Fraction | None:
-    """Seconds, in the file's own time, at which its first frame stands; None without one."""
+def _clock(source: Any) -> Clock:
+    """What the sound of any file goes by; only where there is a picture is the file read for it."""
     with open_container(source) as container:
         stream = picture_stream(container)
-        return None if stream is None or stream.start_time is None else stream.start_time * stream.time_base
+        if stream is None:
+            return Clock()
+        begin = None if stream.start_time is None else stream.start_time * stream.time_base
+    try:
+        return scan(source).clock
+    except ValueError:  # the sound may be good where the picture is not
+        return Clock(begin)
 
 
-def _sound_format(source: Any) -> tuple[int, int] | None:
+def _sound_format(source: Any) -> tuple[int | None, int | None, tuple[str, ...]]:
+    """Rate and number of channels, None without sound; and remarks."""
     with open_container(source) as container:
-        streams: Sequence[Any] = container.streams.audio
-        return (streams[0].rate, streams[0].layout.nb_channels) if streams and streams[0].rate else None
+        stream, all_streams = sound_stream(container), container.streams.audio
+        notes: tuple[str, ...] = ()
+        if all_streams and stream is not all_streams[0]:
+            codec, what = undecodable(container, all_streams[0]), "another one of the file is used"
+            if stream is None:
+                what = "the video is read without sound. Convert the sound to AAC or WAV, or connect it from elsewhere"
+            notes = (f"The sound cannot be decoded here, as there is no decoder for {codec}: {what}.",)
+        if stream is None or not stream.rate:
+            return None, None, notes
+        return stream.rate, stream.layout.nb_channels, notes
 
 
 class _Reader:
     """One decoder in a file, somewhere between two frames."""
 
     def __init__(self, source: Any, index: FrameIndex) -> None:
-        self._source, self._index, self._name = source, index, describe(source)
+        self._source, self._index = source, index
         self._scaling, self._threads = SCALING, threads()
         # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
         self.colours: Colours | None = None
@@ -198,7 +226,10 @@ class _Reader:
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._waiting: Any = None  # decoded already, not yet handed out
+        self._waits_for = 0  # number of the frame that it is
+        self._given: Any = None  # handed out last
         self._next = 0  # number of the next frame
+        self.missing: set[int] = set()  # numbers of frames that the decoder did not give, to this one or to a twin
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
@@ -207,6 +238,7 @@ class _Reader:
         """Another decoder that knows what this one found out; `draft` as in `FrameSource.twin`, None = as here."""
         other = _Reader(self._source, self._index)
         other.colours, other._form, other._scaling = self.colours, self._form, self._scaling
+        other.missing = self.missing
         if draft is not None:
             other._scaling = DRAFT if draft else SCALING
         return other
@@ -214,7 +246,7 @@ class _Reader:
     def close(self) -> None:
         if self._container is not None:
             self._container.close()
-        self._container = self._waiting = None
+        self._container = self._waiting = self._given = None
         self._decoded = iter(())
 
     def picture(self, number: int) -> NDArray[np.uint8]:
@@ -236,6 +268,8 @@ class _Reader:
 
     def _go_to(self, number: int) -> Any:
         """The decoded frame of that number, reached the cheaper way."""
+        if self._given is not None and number == self._next - 1:
+            return self._given
         anchor = self._index.anchor(number)
         ahead = self._container is not None and self._next <= number
         if not (ahead and anchor <= self._next):
@@ -246,8 +280,6 @@ class _Reader:
 
     def _seek(self, anchor: int, number: int) -> None:
         """Stand at key frame `anchor`, or at the start of the file when seeking does not lead there."""
-        import av
-
         self._restart()
         if anchor == 0:
             return
@@ -255,14 +287,15 @@ class _Reader:
         try:
             self._container.seek(wanted, stream=self._stream, backward=True)
             # Frames before the key frame in time refer to frames that were not decoded: they are passed over.
-            frame = next(frame for frame in self._decoded if frame.pts is not None and frame.pts >= wanted)
-            found = self._index.number_of(frame.pts)
-        except (av.error.FFmpegError, StopIteration):
-            found = None
+            later = (frame for frame in self._decoded if frame.pts is not None and frame.pts >= wanted)
+            frame = next(later, None)
+        except faults():
+            frame = None
+        found = None if frame is None else self._index.number_of(frame.pts)
         if found is None or found > number:
             self._restart()
         else:
-            self._waiting, self._next = frame, found
+            self._waiting, self._waits_for, self._next = frame, found, found
 
     def _restart(self) -> None:
         self.close()
@@ -272,22 +305,49 @@ class _Reader:
         self._decoded, self._next = self._container.decode(self._stream), 0
 
     def _frame(self) -> Any:
-        import av
-
-        frame, self._waiting = self._waiting, None
-        if frame is None:
-            try:
-                frame = next(self._decoded)
-            except (StopIteration, av.error.FFmpegError) as error:
-                at, of = self._next, len(self._index)
-                self.close()
-                raise ValueError(f"{self._name} cannot be decoded past frame {at} of {of}. {DAMAGED}") from error
+        """The next frame; where the decoder leaves it out, the one before is shown longer."""
+        if self._waiting is None:
+            self._waiting, self._waits_for = self._decode()
+        if self._waits_for > self._next:
+            self.missing.add(self._next)
+            frame = self._waiting if self._given is None else self._given
+        else:
+            frame, self._waiting = self._waiting, None
+        self._given = frame
         self._next += 1
+        return frame
+
+    def _decode(self) -> tuple[Any, int]:
+        """What the decoder gives next, and the number of the frame that it is."""
+        frame, number = None, None
+        while number is None:
+            try:
+                frame = next(self._decoded, None)
+            except faults() as error:
+                raise self._broken() from error
+            number = len(self._index) if frame is None else self._number(frame)
+        frame = self._given if frame is None else frame  # what is missing at the end
+        if frame is None or number - self._next > LONGEST_HOLE * self._index.fps:
+            raise self._broken()
         if not self._form:
             self._form = _form(frame)
-            self.colours = colours_of(frame, self._stream.codec_context)
+            self.colours = None if is_mirrored(frame) else colours_of(frame, self._stream.codec_context)
             self.shown = shown(frame, self._stream)
-        return frame
+        return frame, number
+
+    def _broken(self) -> ValueError:
+        at, of = self._next, len(self._index)
+        self.close()
+        return fault(self._source, f"cannot be decoded past frame {at} of {of}")
+
+    def _number(self, frame: Any) -> int | None:
+        """Number of a decoded frame, from the next one on; None when its turn has passed."""
+        if self._index.pts[self._next] == frame.pts or not self._index.timed:
+            return self._next
+        number = self._index.number_of(frame.pts, self._next)
+        if number is None and self._index.number_of(frame.pts) is None:  # it has another time than its packet
+            return self._next
+        return number
 
     def _alike(self, frame: Any) -> Any:
         """A decoded frame; one of a stream that changes on the way is brought to the first one's form."""
@@ -305,9 +365,7 @@ class _Reader:
         rgb: Any = self._reformatter.reformat(
             frame, width, height, "rgb24", interpolation=self._scaling, **to_rgb(matrix, is_full(frame))
         ).to_ndarray()
-        # The turn that the display matrix asks for, counter-clockwise.
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+        return upright(rgb, frame)
 
 
 def _form(frame: Any) -> tuple[Any, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from typing import Any, BinaryIO
 
 DAMAGED = "The file is damaged or incomplete: copy it again, or re-encode it with any video program."
+HEAD = 21  # bytes of a WebP file up to what says whether it is animated
 
 
 class GuardedFile:
@@ -92,13 +94,36 @@ def open_container(source: str | os.PathLike[str] | BinaryIO | GuardedFile) -> A
     if isinstance(source, str | os.PathLike):
         if not os.path.isfile(source):
             raise FileNotFoundError(f"There is no file {os.fspath(source)}. Check the path, or upload the file again.")
-        opened: Any = os.fspath(source)
+        opened: Any = os.path.abspath(source)  # a relative name with a colon would be taken for an address
     else:
         opened = SharedFile(source if isinstance(source, GuardedFile) else GuardedFile(source))
     try:
         return av.open(opened, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
         raise ValueError(f"{name} cannot be opened as video or audio ({error}). {DAMAGED}") from error
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What PyAV raises while it reads a damaged file: IndexError where a stream turns up in the middle."""
+    import av
+
+    return av.error.FFmpegError, IndexError
+
+
+def fault(source: Any, what: str) -> ValueError:
+    """The error of a file of which something cannot be read; `what` follows its name."""
+    name, head = describe(source), _head(source)
+    if head[8:16] == b"WEBPVP8X" and len(head) == HEAD and head[-1] & 2:
+        return ValueError(f"{name} is an animated WebP, which cannot be decoded here. Convert it to mp4 or GIF.")
+    return ValueError(f"{name} {what}. {DAMAGED}")
+
+
+def _head(source: Any) -> bytes:
+    """The first bytes of a file."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return file.read(HEAD)
+    return (source if isinstance(source, GuardedFile) else GuardedFile(source)).read_at(0, HEAD)
 
 
 def picture_stream(container: Any) -> Any:
@@ -109,3 +134,23 @@ def picture_stream(container: Any) -> Any:
         if not stream.disposition & Disposition.attached_pic:
             return stream
     return None
+
+
+def sound_stream(container: Any) -> Any:
+    """The container's first audio stream that can be decoded, None without one."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+
+
+def undecodable(container: Any, stream: Any) -> str:
+    """The codec, for messages, of a stream that FFmpeg has no decoder for: its name, or its tag in the file."""
+    import av
+
+    # PyAV tells nothing of such a stream; FFmpeg's own description of the file does, where it is not kept quiet.
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        described = container.dumps_format()
+    finally:
+        av.logging.set_level(level)
+    found = re.search(rf"Stream #\d+:{stream.index}\b[^\n]*?: (?:Video|Audio): (?:none \((\S+)|([\w-]+))", described)
+    return "an unknown codec" if found is None else f"the codec {found[1] or found[2]}"

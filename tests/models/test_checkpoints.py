@@ -85,6 +85,13 @@ def test_failed_save_leaves_the_old_file_and_no_rest(saved, monkeypatch):
     assert sha256_file(saved) == before
 
 
+def test_the_longest_name_that_a_file_may_have(tmp_path):
+    path = tmp_path / f"{'n' * 243}.safetensors"
+    save_weights(path, {"a": torch.ones(2)}, {})
+    assert torch.equal(load_weights(path)[0]["a"], torch.ones(2))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_digest_depends_on_every_part():
     one = {"a": torch.zeros(4), "b": torch.ones(2)}
     digest = tensors_sha256(one)

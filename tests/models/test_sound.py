@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.audio import driving_windows, load_mel
+from models.clock import Clock
 from models.resample import resample
 from models.sound import Converted, DrivingMel, SoundArray, as_sound, seconds_of, whole
 from models.sound_file import decode_sound, open_sound
@@ -51,8 +52,8 @@ def in_blocks(source, size: int) -> torch.Tensor:
 def test_a_file_in_blocks_is_the_file_at_once(tmp_path, start):
     """Whatever comes first, sound or picture, and whatever is missing in between."""
     path = put(tmp_path / "late.mkv", heard(1, 16000, 2), 16000, "pcm_f32le", (4000, 16000))
-    at_once, rate = decode_sound(path, start)
-    source = open_sound(path, start)
+    at_once, rate = decode_sound(path, Clock(start))
+    source = open_sound(path, Clock(start))
     assert (source.rate, source.channels, source.samples) == (rate, *at_once.shape)
     assert seconds_of(source) == Fraction(at_once.shape[1], rate)
     assert np.array_equal(whole(source)[0], at_once)

@@ -105,7 +105,7 @@ def normalise(item: Item, work: Work, settings: Settings) -> dict:
     index = scan(item.path)
     with open_container(item.path) as container:
         base = Fraction(picture_stream(container).time_base)
-    times = index.pts - index.pts[0]
+    times = index.times - index.times[0]
     if len(times) > 1 and times[-1] <= 0:  # a stream without time stamps: frames stand at i / fps
         times, base = np.arange(len(index), dtype=np.int64), 1 / index.fps
     numbers = frame_numbers(times, base, item.start, work.result("probe")["frames"])
