@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .resample import SAMPLE_RATE, Read, resample, to_float, to_mono_16k
+from .resample import SAMPLE_RATE, Read, Step, resample, to_float, to_mono_16k
 from .speech import gate_mel, speech_activity
 
 N_FFT = 800  # samples, 50 ms
@@ -26,6 +26,7 @@ MEL_SILENCE = -4.0
 PRE_EMPHASIS = 0.97
 REFERENCE_DB, MIN_DB = 20.0, -100.0
 BLOCK_COLUMNS = 2048  # computed at a time, about 26 s
+RESAMPLED = 0.7  # share of the time for a mel that resampling takes
 
 
 def slaney_filter_bank() -> Tensor:
@@ -69,12 +70,14 @@ def mel_spectrogram(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
     return _columns(resample(to_float(waveform), sample_rate, SAMPLE_RATE)).T.contiguous()
 
 
-def _columns(x: Tensor) -> Tensor:
-    """The mel of samples [T] at 16 kHz, a column a row: float32 [1 + T // 200, 80]."""
+def _columns(x: Tensor, step: Step | None = None) -> Tensor:
+    """The mel of samples [T] at 16 kHz, a column a row: float32 [1 + T // 200, 80]; `step` as in `resample`."""
     made = MelColumns(lambda start, stop: x[start:stop], len(x))
     columns = torch.empty(len(made), N_MELS)
     # In blocks, because the spectrum of an hour of sound would fill gigabytes.
     for start in range(0, len(columns), BLOCK_COLUMNS):
+        if step is not None:
+            step(start / len(columns))
         stop = min(start + BLOCK_COLUMNS, len(columns))
         columns[start:stop] = made.rows(start, stop)
     return columns
@@ -181,25 +184,29 @@ class Mel:
         return Fraction(self.waveform.shape[-1], self.sample_rate)
 
 
-def load_mel(waveform: Any, sample_rate: int) -> Mel:
+def load_mel(waveform: Any, sample_rate: int, step: Step | None = None) -> Mel:
     """Mel and speech activity of a sound of any kind.
 
     Args:
         waveform: [T], [C, T] or [1, C, T], float in [-1, 1] or integer PCM.
         sample_rate: Hz.
+        step: called every now and then with the share that is done, 0 to 1; may raise to interrupt.
 
     Raises:
         ValueError: as `to_mono_16k`.
     """
-    mono = to_mono_16k(waveform, sample_rate)
+    told: Step = step or (lambda share: None)
+    mono = to_mono_16k(waveform, sample_rate, lambda share: told(RESAMPLED * share))
     samples = to_float(waveform).float()
     channels = samples.reshape(-1, samples.shape[-1]) if samples.ndim > 1 else samples[None]
-    return Mel(_columns(mono), speech_activity(mono), channels, sample_rate)
+    columns = _columns(mono, lambda share: told(RESAMPLED + (1 - RESAMPLED) * share))
+    told(1.0)
+    return Mel(columns, speech_activity(mono), channels, sample_rate)
 
 
-def silent_mel(seconds: Fraction) -> Mel:
-    """The mel of nobody speaking for some seconds, at 16 kHz mono."""
-    return load_mel(torch.zeros(max(1, round(seconds * SAMPLE_RATE))), SAMPLE_RATE)
+def silent_mel(seconds: Fraction, step: Step | None = None) -> Mel:
+    """The mel of nobody speaking for some seconds, at 16 kHz mono; `step` as in `load_mel`."""
+    return load_mel(torch.zeros(max(1, round(seconds * SAMPLE_RATE))), SAMPLE_RATE, step)
 
 
 def driving_mel(mel: Mel, speech_gate: float = 0.0, offset: float = 0.0) -> Tensor:
@@ -214,7 +221,7 @@ def driving_mel(mel: Mel, speech_gate: float = 0.0, offset: float = 0.0) -> Tens
         float32 [80, T'].
     """
     gated = gate_mel(mel.values.T, mel.activity, speech_gate, MEL_SILENCE)
-    moved = round(offset * MEL_COLUMNS_PER_SECOND)
+    moved = max(round(offset * MEL_COLUMNS_PER_SECOND), -gated.shape[1])  # moved past its end, nothing is left
     return torch.nn.functional.pad(gated, (moved, 0), value=MEL_SILENCE) if moved else gated
 
 

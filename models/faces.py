@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,8 @@ def find_packs(roots: Sequence[Path]) -> dict[str, Path]:
     for root in roots:
         for folder in (root / "models", root):
             for model in sorted(folder.glob("*/det_*.onnx")):
-                packs.setdefault(model.parent.name, model)
+                if os.path.isfile(model):  # no link that leads nowhere
+                    packs.setdefault(model.parent.name, model)
     return dict(sorted(packs.items()))
 
 

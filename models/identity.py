@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import warp
-from .checkpoints import bundled_path, load_any, load_into, load_weights, save_weights, sha256_file
+from .checkpoints import bundled_path, load_any, load_into, load_weights, peek, save_weights, sha256_file
 from .geometry import ARCFACE_TEMPLATE, invert, similarity_transform, warp_crops
 from .layouts import iresnet_blocks, recognise, shapes_of
 from .networks import build
@@ -322,7 +322,7 @@ def load_recogniser(name: str | os.PathLike[str] = "builtin", device: str | torc
         ValueError: if the file is missing, damaged, or no recogniser.
         RuntimeError: if the built-in weights, or the package that reads .onnx, are missing.
     """
-    path = bundled_path(BUILTIN) if str(name) == "builtin" else Path(name)
+    path = _path(name)
     suffix = path.suffix.lower()
     if not path.is_file():
         raise ValueError(f"There is no recogniser file {path}.")
@@ -334,6 +334,31 @@ def load_recogniser(name: str | os.PathLike[str] = "builtin", device: str | torc
         raise ValueError(f"A recogniser is an .onnx, .pth or .safetensors file; got {path.name}.")
     recogniser.network.to(device)
     return recogniser
+
+
+def has_id(name: str | os.PathLike[str], identifier: str) -> bool:
+    """Whether `load_recogniser` would give a recogniser of this id; the network is not loaded for it.
+
+    Args:
+        name: see `load_recogniser`.
+        identifier: see `Recogniser`.
+
+    Raises:
+        ValueError: if the file is missing or damaged, as far as a small part of it shows.
+        OSError: if it cannot be read.
+    """
+    path = _path(name)
+    if path.suffix.lower() != ".onnx":
+        shapes, metadata = peek(path)
+        layout = recognise(shapes)
+        if named := metadata.get("id") or (layout and layout.facts.get("id")):
+            return str(named) == identifier
+    # Hashing takes a while: only a file of the right name can have the id.
+    return identifier.startswith(_file_prefix(path)) and file_id(path) == identifier
+
+
+def _path(name: str | os.PathLike[str]) -> Path:
+    return bundled_path(BUILTIN) if str(name) == "builtin" else Path(name)
 
 
 def _from_onnx(path: Path) -> Recogniser:
@@ -370,4 +395,8 @@ def _from_state(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) 
 
 def file_id(path: Path) -> str:
     """Id of a recogniser that does not name itself."""
-    return f"insightface-{path.stem}-{sha256_file(path)[:8]}"
+    return _file_prefix(path) + sha256_file(path)[:8]
+
+
+def _file_prefix(path: Path) -> str:
+    return f"insightface-{path.stem}-"

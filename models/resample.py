@@ -17,6 +17,7 @@ PIECE_SECONDS = 10  # of sound that are resampled at a time
 OVERLAP_SECONDS = 1  # on each side of a piece, far more than the filter reaches
 LARGEST_TABLE = 10_000_000
 Read = Callable[[int, int], Tensor]  # samples start .. stop - 1 of a sound, [..., n], fewer where it ends
+Step = Callable[[float], None]  # is told the share that is done, 0 to 1; may raise to interrupt
 _INTEGER_SCALE = {torch.uint8: 128, torch.int8: 128, torch.int16: 32768, torch.int32: 2147483648}
 
 
@@ -36,12 +37,13 @@ def to_float(waveform: Any) -> Tensor:
     return samples
 
 
-def to_mono_16k(waveform: Any, sample_rate: int) -> Tensor:
+def to_mono_16k(waveform: Any, sample_rate: int, step: Step | None = None) -> Tensor:
     """Mix down and resample.
 
     Args:
         waveform: [T], [C, T] or [1, C, T] array or tensor, float in [-1, 1] or integer PCM; channels are averaged.
         sample_rate: Hz.
+        step: see `resample`.
 
     Returns:
         float32 [ceil(T * 16000 / sample_rate)].
@@ -56,10 +58,10 @@ def to_mono_16k(waveform: Any, sample_rate: int) -> Tensor:
         found = list(samples.shape)
         raise ValueError(f"Expected a waveform [T], [C, T] or [1, C, T], got {found}. Pass one clip's sound.")
     mono = samples if samples.ndim == 1 else samples.mean(0)
-    return resample(mono, sample_rate, SAMPLE_RATE)
+    return resample(mono, sample_rate, SAMPLE_RATE, step)
 
 
-def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
+def resample(waveform: Tensor, source_rate: int, target_rate: int, step: Step | None = None) -> Tensor:
     """Band-limited resampling along the last axis, in step with the input's first sample.
 
     torchaudio where it imports; otherwise scipy with the same filter, which agrees to 1e-4.
@@ -68,6 +70,7 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
         waveform: float32 [..., T].
         source_rate: Hz.
         target_rate: Hz.
+        step: called before every piece of a long sound.
 
     Returns:
         float32 [..., ceil(T * target_rate / source_rate)].
@@ -80,9 +83,14 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     if source_rate == target_rate or waveform.shape[-1] == 0:
         return waveform
     if waveform.shape[-1] > (PIECE_SECONDS + 2 * OVERLAP_SECONDS) * source_rate:
-        pieces = range(-(-waveform.shape[-1] // (PIECE_SECONDS * source_rate)))
+        count = -(-waveform.shape[-1] // (PIECE_SECONDS * source_rate))
         read = lambda start, stop: waveform[..., start:stop]  # noqa: E731  # named for its type
-        return torch.cat([resampled_piece(read, piece, source_rate, target_rate) for piece in pieces], -1)
+        pieces = []
+        for piece in range(count):
+            if step is not None:
+                step(piece / count)
+            pieces.append(resampled_piece(read, piece, source_rate, target_rate))
+        return torch.cat(pieces, -1)
     # torchaudio's table grows with the product of the two rates over their common divisor: gigabytes for 44 099 Hz.
     table = source_rate * target_rate // math.gcd(source_rate, target_rate) ** 2
     functional = _torchaudio() if table <= LARGEST_TABLE else None

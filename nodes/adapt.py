@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from . import host
+from . import folders, host, recognition
 from .load_model import LoadedModel, load
-from .sources import engine_sound, open_either
+from .sources import UNWIRED, open_with_audio
 from .widgets import choice_inputs, detector_inputs, frame_rate_input, make_selection
 
+log = logging.getLogger(__name__)
+
 KEY_DIGITS = 12  # of what an adapter was made of, in its file's name
+NAME_BYTES = 64  # of the name that the user gives; file systems allow 255 for all of it, some 143
 BYTES_A_PIXEL = 100_000  # of a crop's pixels, while a step of adaptation runs
 
 
@@ -77,6 +81,11 @@ class Adapt(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str, **_: Any) -> Any:
+        """Look for faces again when the detector's file has changed."""
+        return recognition.detector_state(detector)
+
+    @classmethod
     def execute(
         cls,
         model: LoadedModel,
@@ -92,22 +101,21 @@ class Adapt(io.ComfyNode):
         fps: float,
         video: Any = None,
         images: torch.Tensor | None = None,
-        audio: Any = None,
+        audio: Any = UNWIRED,
     ) -> io.NodeOutput:
         """Take the file of an earlier run, or train and write it; then load the weights with it."""
         from ..models.footage import content_digest
 
-        source, sound = open_either(video, images, fps, ("video", "images"), sound=audio is None)
-        sound = sound if audio is None else engine_sound(audio)
-        face = (detector, threshold, face_order, face_index, select_frame, point_x, point_y)
+        source, sound = open_with_audio(video, images, fps, audio)
+        face = (recognition.detector_id(detector), threshold, face_order, face_index, select_frame, point_x, point_y)
         made_of = json.dumps([model.generator.digest, content_digest(source, sound), steps, face])
         key = hashlib.sha256(made_of.encode()).hexdigest()[:KEY_DIGITS]
         path = _kept(key)
         if path is None:
-            path = host.adapter_folders()[0] / f"{_plain(name)}_{key}.safetensors"
+            path = folders.new_adapter_folder() / f"{_plain(name)}_{key}.safetensors"  # now, not after the training
             selection = make_selection(face_order, face_index, select_frame, point_x, point_y, None)
             with torch.inference_mode(False), torch.enable_grad():  # the host runs nodes without gradients
-                _train(model, source, sound, host.load_detector(detector, threshold), selection, steps, path)
+                _train(model, source, sound, recognition.load_detector(detector, threshold), selection, steps, path)
         adapted, report = with_adapter(model, path, 1.0)
         return io.NodeOutput(adapted, report)
 
@@ -126,7 +134,7 @@ class LoadAdapter(io.ComfyNode):
                 host.ModelSocket.Input("model", tooltip="The model that was adapted, from Load WavSyncSwap Model."),
                 io.Combo.Input(
                     "adapter",
-                    options=host.adapter_names() or ["none found"],
+                    options=folders.adapter_names() or ["none found"],
                     tooltip="File of models/wavsyncswap/adapters. Press R after adding one.",
                 ),
                 io.Float.Input(
@@ -151,12 +159,12 @@ class LoadAdapter(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, adapter: str, **_: Any) -> Any:
         """Apply again when the file has changed."""
-        return adapter, host.model_path(adapter).stat().st_mtime_ns
+        return adapter, folders.file_state(folders.model_path(adapter))
 
     @classmethod
     def execute(cls, model: LoadedModel, adapter: str, strength: float) -> io.NodeOutput:
         """Load the weights anew, with the adapter merged into them; an earlier adapter is not kept."""
-        return io.NodeOutput(*with_adapter(model, host.model_path(adapter), strength))
+        return io.NodeOutput(*with_adapter(model, folders.model_path(adapter), strength))
 
 
 def with_adapter(model: LoadedModel, path: Path, strength: float) -> tuple[LoadedModel, str]:
@@ -170,14 +178,23 @@ def with_adapter(model: LoadedModel, path: Path, strength: float) -> tuple[Loade
 
 
 def _kept(key: str) -> Path | None:
-    """The adapter that was made of the same things."""
-    found = (path for folder in host.adapter_folders() for path in folder.glob(f"*_{key}.safetensors"))
-    return next(found, None)
+    """The adapter that was made of the same things; a damaged one does not count."""
+    from ..models.adapters import load_adapter
+
+    for path in (path for folder in folders.adapter_folders() for path in sorted(folder.glob(f"*_{key}.safetensors"))):
+        try:
+            load_adapter(path)
+        except (ValueError, OSError) as error:
+            log.warning("%s is passed over, the clip is adapted to anew: %s", path, error)
+        else:
+            return path
+    return None
 
 
 def _plain(name: str) -> str:
-    """A name that may stand in a file's."""
-    return re.sub(r"[^\w-]+", "_", name.strip()) or "adapter"
+    """A name that may stand in a file's, and is not too long for one."""
+    plain = re.sub(r"[^\w-]+", "_", name.strip()).encode()[:NAME_BYTES].decode(errors="ignore")
+    return plain or "adapter"
 
 
 def _train(model: LoadedModel, source: Any, sound: Any, detector: Any, selection: Any, steps: int, path: Path) -> None:
@@ -189,8 +206,7 @@ def _train(model: LoadedModel, source: Any, sound: Any, detector: Any, selection
 
     host.make_room(BYTES_A_PIXEL * model.generator.px**2)
     generator = load_generator(list(model.files) or "builtin", host.device(), "fp32")
-    recogniser = host.find_recogniser(generator.recogniser) if generator.takes_identity else None
+    recogniser = recognition.find_recogniser(generator.recogniser)[0] if generator.takes_identity else None
     footage = gather(source, sound, generator, detector, recogniser, selection, host.progress((0.0, 0.15)))
     result = adapt(generator, footage, steps=steps, progress=host.progress_with_pictures((0.15, 1.0)))
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, result.state, result.metadata)

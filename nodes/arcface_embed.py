@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from . import host, values
+from . import host, recognition, values
 
 
 class ArcFaceEmbed(io.ComfyNode):
@@ -31,8 +31,8 @@ class ArcFaceEmbed(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "recogniser",
-                    options=host.recogniser_names(),
-                    default=host.BUILTIN,
+                    options=recognition.recogniser_names(),
+                    default=recognition.BUILTIN,
                     tooltip=(
                         "Recognition network. Default builtin, which the built-in model was trained with. A model only"
                         " takes embeddings of its own recogniser; for SimSwap that is arcface_checkpoint.tar."
@@ -40,8 +40,8 @@ class ArcFaceEmbed(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "detector",
-                    options=host.detector_names(),
-                    default=host.BUILTIN,
+                    options=recognition.detector_names(),
+                    default=recognition.BUILTIN,
                     tooltip="Face detector. Default builtin; others are insightface packs.",
                 ),
                 io.Float.Input(
@@ -67,6 +67,11 @@ class ArcFaceEmbed(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, recogniser: str, detector: str, **_: Any) -> Any:
+        """Embed again when the file of recogniser or detector has changed."""
+        return recognition.recogniser_state(recogniser), recognition.detector_state(detector)
 
     @classmethod
     def execute(cls, image: torch.Tensor, recogniser: str, detector: str, threshold: float) -> io.NodeOutput:
@@ -97,7 +102,7 @@ def embed_source(
     from ..models.identity import average_embeddings
 
     pictures = values.rgb(images, "image")
-    network, finder = host.load_recogniser(recogniser), host.load_detector(detector, threshold)
+    network, finder = recognition.load_recogniser(recogniser), recognition.load_detector(detector, threshold)
     embeddings, faces, without = [], [], []
     for i, picture in enumerate(pictures):
         pixels = values.to_uint8(picture)

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
 
-from . import host
+from . import folders, host
 
 OUTPUT_MARK = " [output]"
 
 
 def _saved() -> list[str]:
-    folder = Path(folder_paths.get_output_directory(), host.FOLDER)
-    return sorted(path.relative_to(folder).as_posix() + OUTPUT_MARK for path in folder.rglob("*.safetensors"))
+    """Files of output/wavsyncswap; never raises, see `folders`."""
+    folder = Path(folder_paths.get_output_directory(), folders.FOLDER)
+    found = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    kept = (path for path in found if path.suffix == ".safetensors" and os.path.isfile(path))
+    return sorted(path.relative_to(folder).as_posix() + OUTPUT_MARK for path in kept)
 
 
 def _path(name: str) -> Path:
     if not name.endswith(OUTPUT_MARK):
-        return host.model_path(name)
-    folder = Path(folder_paths.get_output_directory(), host.FOLDER).resolve()
+        return folders.model_path(name)
+    folder = Path(folder_paths.get_output_directory(), folders.FOLDER).resolve()
     path = (folder / name.removesuffix(OUTPUT_MARK)).resolve()
     if not (path.is_relative_to(folder) and path.is_file()):
         raise ValueError(f"There is no embedding '{name}' in {folder}. Press R in the page and choose another.")
     return path
+
+
+def _inside(filename: str) -> str:
+    """A name for a file in output/wavsyncswap, where Load Embedding looks.
+
+    Raises:
+        ValueError: it leads out of that folder, or names none.
+    """
+    name = filename.strip().replace("\\", "/").strip("/") or "face"
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts:
+        raise ValueError(
+            f"filename is '{filename}', which is no name of a file in output/{folders.FOLDER}. Give a name such as"
+            " face, or people/face for a sub-folder."
+        )
+    return "/".join(parts)
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -61,7 +81,7 @@ class SaveEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, embedding: Any, filename: str) -> io.NodeOutput:
         """Number the file as the host numbers pictures."""
-        prefix = f"{host.FOLDER}/{filename.strip() or 'face'}"
+        prefix = f"{folders.FOLDER}/{_inside(filename)}"
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
         path = Path(folder, f"{name}_{counter:05}_.safetensors")
         embedding.save(path)
@@ -74,7 +94,7 @@ class LoadEmbedding(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Schema."""
-        names = [*host.model_files("embeddings"), *_saved()]
+        names = [*folders.model_files("embeddings"), *_saved()]
         return host.schema(
             node_id="WSS_LoadEmbedding",
             display_name="Load Face Embedding",
@@ -98,7 +118,7 @@ class LoadEmbedding(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
         """Read again when the file has changed."""
-        return file, _path(file).stat().st_mtime_ns
+        return file, folders.file_state(_path(file))
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import host
+from . import folders
 from .adapt import Adapt, LoadAdapter
 from .arcface_embed import ArcFaceEmbed
 from .embedding_files import LoadEmbedding, SaveEmbedding
@@ -23,7 +23,7 @@ class WavSyncSwap(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Register `models/wavsyncswap` and hand over the nodes."""
-        host.register_folder()
+        folders.register_folder()
         return [
             LoadModel,
             Adapt,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from . import host, values
+from . import host, recognition, values
 from .widgets import make_selection, selection_inputs
 
 
@@ -85,6 +85,11 @@ class FaceCrop(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str, **_: Any) -> Any:
+        """Track again when the detector's file has changed."""
+        return recognition.detector_state(detector)
+
+    @classmethod
     def execute(
         cls,
         images: torch.Tensor,
@@ -114,11 +119,11 @@ class FaceCrop(io.ComfyNode):
         )
         track = track_faces(
             _uint8_chunks(frames),
-            host.load_detector(detector, threshold),
+            recognition.load_detector(detector, threshold),
             values.exact_rate(fps),
             make_selection(face_order, face_index, select_frame, point_x, point_y, reference),
             smoothing=smoothing,
-            embed=host.recogniser_of(reference).embed_frames,
+            embed=recognition.recogniser_of(reference).embed_frames,
             progress=_of_total(host.progress((0.0, 0.7)), count),
         )
         crops = torch.empty(count, size, size, 3)

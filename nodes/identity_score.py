@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from . import host
+from . import host, recognition
 from .sources import open_either
 from .widgets import choice_inputs, detector_inputs, frame_rate_input, make_selection
 
@@ -41,7 +41,10 @@ class IdentityScore(io.ComfyNode):
                 io.Video.Input(
                     "original",
                     optional=True,
-                    tooltip="Target video before the swap, same size and rate; compared frame by frame.",
+                    tooltip=(
+                        "Target video before the swap, same size and rate; compared frame by frame. Odd sides grow by"
+                        " one pixel in the result, which is allowed for."
+                    ),
                 ),
                 io.Image.Input("original_images", optional=True, tooltip="The original's frames instead."),
                 host.EmbeddingSocket.Input(
@@ -67,6 +70,11 @@ class IdentityScore(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str, **_: Any) -> Any:
+        """Measure again when the detector's file has changed."""
+        return recognition.detector_state(detector)
+
+    @classmethod
     def execute(
         cls,
         source: Any,
@@ -88,14 +96,14 @@ class IdentityScore(io.ComfyNode):
         from ..models.metrics import identity, plots
         from ..models.metrics.subject import Subject, Tools
 
-        made, _ = open_either(video, images, fps, ("video", "images"), sound=False)
+        made, _ = open_either(video, images, fps, ("video", "images"))
         given = None
         if target is None and (original is not None or original_images is not None):
             names = ("original", "original_images")
-            given, _ = open_either(original, original_images, float(made.info.fps), names, sound=False)
+            given, _ = open_either(original, original_images, float(made.info.fps), names)
         subject = Subject(
             made,
-            Tools(host.load_detector(detector, threshold), host.recogniser_of(source)),
+            Tools(recognition.load_detector(detector, threshold), recognition.recogniser_of(source)),
             reference=given,
             source=source,
             selection=make_selection(face_order, face_index, select_frame, point_x, point_y, None),

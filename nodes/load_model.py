@@ -11,7 +11,7 @@ import comfy.model_management
 import comfy.model_patcher
 from comfy_api.latest import io
 
-from . import host
+from . import folders, host
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class LoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=list(host.generator_choices()),
-                    default=host.BUILTIN_MODEL,
+                    options=list(folders.generator_choices()),
+                    default=folders.BUILTIN_MODEL,
                     tooltip=(
                         "Default: the built-in small network, 96 px faces. Further choices are the weights of"
                         " models/wavsyncswap, the public wav2lip.pth (lips alone) and SimSwap files among them; 'A + B'"
@@ -103,9 +103,9 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, precision: str) -> Any:
         """Load again when the file has changed."""
-        return precision, model, [path.stat().st_mtime_ns for path in host.generator_files(model)]
+        return precision, model, [folders.file_state(path) for path in folders.generator_files(model)]
 
     @classmethod
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
         """Read the weights and give them to the host's memory management."""
-        return io.NodeOutput(load(host.generator_files(model), precision))
+        return io.NodeOutput(load(folders.generator_files(model), precision))

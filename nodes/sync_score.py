@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from . import host
-from .sources import engine_sound, open_either
+from . import folders, host, recognition
+from .sources import UNWIRED, open_with_audio
 from .widgets import detector_inputs, frame_rate_input
 
 AUTO = "auto"
@@ -18,7 +18,7 @@ MODES = ["video", "crops"]
 def _bundled() -> list[str]:
     from ..models.metrics.sync_model import bundled_expert
 
-    return [host.BUILTIN] if bundled_expert() is not None else []
+    return [recognition.BUILTIN] if bundled_expert() is not None else []
 
 
 def _file(model: str) -> Any:
@@ -27,15 +27,15 @@ def _file(model: str) -> Any:
     Raises:
         ValueError: auto, and there is none at all.
     """
-    if model == host.BUILTIN:
+    if model == recognition.BUILTIN:
         return None
     if model != AUTO:
-        return host.model_path(model)
-    published, experts = host.files_of(["syncnet_v2"]), host.files_of(["syncnet_expert"])
+        return folders.model_path(model)
+    published, experts = folders.files_of(["syncnet_v2"]), folders.files_of(["syncnet_expert"])
     if not published and _bundled():
         return None
     if published or experts:
-        return host.model_path((published or experts)[0])
+        return folders.model_path((published or experts)[0])
     raise ValueError(
         "There is no sync model. Put the public syncnet_v2.model, or a sync expert exported by `python -m training "
         "export`, into models/wavsyncswap, press R in the page and run again."
@@ -58,7 +58,7 @@ class SyncScore(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[AUTO, *_bundled(), *host.files_of(["syncnet_v2", "syncnet_expert"])],
+                    options=[AUTO, *_bundled(), *folders.files_of(["syncnet_v2", "syncnet_expert"])],
                     default=AUTO,
                     tooltip=(
                         "Network that judges. Default auto: SyncNet v2 (whose numbers papers report) where"
@@ -126,10 +126,10 @@ class SyncScore(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, **_: Any) -> Any:
-        """Score again when the model's file has changed."""
+    def fingerprint_inputs(cls, model: str, detector: str, **_: Any) -> Any:
+        """Score again when the model's or the detector's file has changed."""
         path = _file(model)
-        return model, None if path is None else (str(path), path.stat().st_mtime_ns)
+        return model, None if path is None else folders.file_state(path), recognition.detector_state(detector)
 
     @classmethod
     def execute(
@@ -144,7 +144,7 @@ class SyncScore(io.ComfyNode):
         fps: float,
         video: Any = None,
         images: torch.Tensor | None = None,
-        audio: Any = None,
+        audio: Any = UNWIRED,
     ) -> io.NodeOutput:
         """Stream the frames through detector and sync model."""
         from ..models.metrics import plots, sync
@@ -152,8 +152,7 @@ class SyncScore(io.ComfyNode):
 
         if mode not in MODES:
             raise ValueError(f"There is no mode '{mode}'; choose one of {', '.join(MODES)}.")
-        source, sound = open_either(video, images, fps, ("video", "images"), sound=audio is None)
-        sound = sound if audio is None else engine_sound(audio)
+        source, sound = open_with_audio(video, images, fps, audio)
         judge = load_sync_model(_file(model), host.device())
         if mode == "crops":
             report = sync.score_crops(source, sound, judge, valid_only=valid_only, progress=host.progress())
@@ -162,7 +161,7 @@ class SyncScore(io.ComfyNode):
                 source,
                 sound,
                 judge,
-                host.load_detector(detector, threshold),
+                recognition.load_detector(detector, threshold),
                 min_track=min_frames,
                 min_face=min_face,
                 valid_only=valid_only,

@@ -11,10 +11,10 @@ import folder_paths
 import torch
 from comfy_api.latest import InputImpl, io
 
-from . import host, values
+from . import host, recognition, values
 from .arcface_embed import embed_source
 from .load_model import LoadedModel
-from .sources import engine_sound, open_video
+from .sources import UNWIRED, engine_sound, open_video
 from .widgets import (
     POLICIES,
     audio_offset_input,
@@ -68,8 +68,8 @@ class TalkingSwapVideo(io.ComfyNode):
                 host.advanced(
                     io.Combo.Input(
                         "recogniser",
-                        options=host.recogniser_names(),
-                        default=host.BUILTIN,
+                        options=recognition.recogniser_names(),
+                        default=recognition.BUILTIN,
                         tooltip=(
                             "Recogniser for the face picture. Default builtin; SimSwap needs its own,"
                             " arcface_checkpoint.tar. No effect when an embedding is connected."
@@ -83,7 +83,10 @@ class TalkingSwapVideo(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Speech. Nothing connected: the video's own sound; a portrait needs speech.",
+                    tooltip=(
+                        "Speech. Nothing connected: the video's own sound. Connected to a video without sound: the"
+                        " lips rest. A portrait needs speech."
+                    ),
                 ),
                 io.Image.Input(
                     "face",
@@ -102,11 +105,20 @@ class TalkingSwapVideo(io.ComfyNode):
             ],
             outputs=[
                 io.Video.Output(
-                    display_name="video", tooltip="H.264 and AAC, same size and rate as the input, for Save Video."
+                    display_name="video",
+                    tooltip=(
+                        "H.264 and AAC, same size and rate as the input (odd sides grow by one pixel), for Save Video."
+                    ),
                 ),
                 io.String.Output(display_name="report", tooltip="Frames, absent ranges, length policy, advice."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, detector: str, recogniser: str, **connected: Any) -> Any:
+        """Make it again when the detector's file has changed, or that of the recogniser if there is a face for it."""
+        used = "face" in connected and "embedding" not in connected
+        return recognition.detector_state(detector), recognition.recogniser_state(recogniser) if used else None
 
     @classmethod
     def execute(
@@ -129,7 +141,7 @@ class TalkingSwapVideo(io.ComfyNode):
         recogniser: str,
         video: Any = None,
         portrait: torch.Tensor | None = None,
-        audio: Any = None,
+        audio: Any = UNWIRED,
         face: torch.Tensor | None = None,
         embedding: Any = None,
         reference: Any = None,
@@ -158,22 +170,22 @@ class TalkingSwapVideo(io.ComfyNode):
             embedding,
             target,
             generator=model.ready(),
-            detector=host.load_detector(detector, threshold),
+            detector=recognition.load_detector(detector, threshold),
             options=options,
-            embed=host.recogniser_of(reference).embed_frames,
+            embed=recognition.recogniser_of(reference).embed_frames,
             progress=host.progress((0.02, 1.0)),
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(target)), str(report))
 
 
 def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: Any) -> tuple[Any, Any]:
-    """The engine's frame source, and the sound: the connected one, else the video's own."""
+    """The engine's frame source, and the sound: the connected one (None is silence), else the video's own."""
     from ..models.frames import StillImage
 
     if (video is None) == (portrait is None):
         found = "neither is" if video is None else "both are"
         raise ValueError(f"Connect either 'video' or 'portrait'; {found} connected.")
-    sound = engine_sound(audio)
+    sound = None if audio is UNWIRED else engine_sound(audio)
     if portrait is not None:
         if sound is None:
             raise ValueError(
@@ -182,5 +194,5 @@ def _open(video: Any, portrait: torch.Tensor | None, still_fps: float, audio: An
         rate, seconds = values.exact_rate(still_fps), Fraction(sound[0].shape[1], sound[1])
         picture = values.rgb(portrait, "portrait")[0]
         return StillImage(picture, max(1, round(seconds * rate)), rate), sound
-    source, own = open_video(video, sound=audio is None)
-    return source, own if audio is None else sound
+    source, own = open_video(video, sound=audio is UNWIRED)
+    return source, own if audio is UNWIRED else sound

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host
+from . import host, recognition
 
 ORDERS = ["largest", "smallest", "left-right", "right-left"]
 POLICIES = ["pad", "cut", "loop", "bounce", "hold"]
@@ -17,8 +17,8 @@ def detector_inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "detector",
-            options=host.detector_names(),
-            default=host.BUILTIN,
+            options=recognition.detector_names(),
+            default=recognition.BUILTIN,
             tooltip=(
                 "Face detector. Default builtin: no download, runs everywhere. Others are insightface packs found in "
                 "models/insightface or in your own .insightface folder."

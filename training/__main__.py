@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if "device" in args and args.command != "doctor":  # which tells it in a line of its own
+            from .devices import check_device
+
+            check_device(args.device)
         return _module(args.command).run(args)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

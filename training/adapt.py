@@ -24,6 +24,7 @@ from models.video import VideoFile
 
 from .adapt_judge import Judges, compare, halves
 from .infer import embed_faces, open_sound
+from .outputs import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +131,14 @@ def run(args: argparse.Namespace) -> int:
         print(judge_halves(args))
         return 0
     output = args.output or args.video.with_suffix(".adapter.safetensors")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    read = [(f"--{name}", getattr(args, name)) for name in ("video", "audio", "weights", "recogniser", "detector")]
+    check_outputs([("--output", output)], read)
     clip = Clip(args)
     result = clip.adapted(clip.footage)
+    if not result.state and output.exists():
+        print(f"{result.report}\nNothing was learnt: the earlier {output} was left as it is.")
+        return 0
+    output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, result.state, result.metadata)
     print(result.report)
     print(f"{output} ({output.stat().st_size / 1e6:.2f} MB); use it with: python -m training infer --adapter {output}")

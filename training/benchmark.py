@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import inference_benchmark, training_benchmark
 from .config import names
+from .outputs import check_outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print.
 
     Raises:
-        ValueError: a batch too small to be trained on.
+        ValueError: a batch too small to be trained on, or a file to be written is read too, or cannot be written.
     """
+    check_outputs([("--output", args.output), ("--record", args.record)], [("--clip", args.clip)])
     if args.what == "inference":
         return inference_benchmark.run(args)
     if args.batch < 4 or min(args.steps, args.rounds) < 1:

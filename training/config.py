@@ -10,6 +10,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -166,21 +167,31 @@ class Recipe:
             "optim.lr and discriminator_lr lie above 0 and below 1": all(
                 0 < rate < 1 for rate in (optim.lr, optim.discriminator_lr)
             ),
+            "schedule.seed lies between 0 and 2^63 - 1": 0 <= schedule.seed < 2**63,
+            "optim.gan_rate is not negative, and finite": 0 <= optim.gan_rate < inf,
+            "optim.warmup is not negative": optim.warmup >= 0,
+            "optim.clip lies above 0 (inf = no limit)": optim.clip > 0,
             "optim.ema_images is not negative": optim.ema_images >= 0,
             "optim.precision is auto, bf16 or fp32": optim.precision in ("auto", "bf16", "fp32"),
             "syncnet.steps, clips, measure_every and temperature lie above 0, windows above 1": (
-                min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every, self.syncnet.temperature) > 0
+                min(self.syncnet.steps, self.syncnet.clips, self.syncnet.measure_every) > 0
+                and 0 < self.syncnet.temperature < inf
                 and self.syncnet.windows > 1
             ),
+            "syncnet.lr lies above 0 and below 1": 0 < self.syncnet.lr < 1,
+            "syncnet.supervised_steps is not negative": self.syncnet.supervised_steps >= 0,
             "syncnet.width is 0.25, 0.5 or 1": self.syncnet.width in (0.25, 0.5, 1),
-            "syncnet.distillation is not negative, and above 0 with syncnet.teacher": (
-                self.syncnet.distillation >= 0 and (not self.syncnet.teacher or self.syncnet.distillation > 0)
+            "syncnet.distillation is not negative, finite, and above 0 with syncnet.teacher": (
+                0 <= self.syncnet.distillation < inf and (not self.syncnet.teacher or self.syncnet.distillation > 0)
             ),
-            "loss weights and gates are not negative": all(
-                value >= 0 for value in vars(loss).values() if not isinstance(value, str)
+            "loss weights and gates are not negative, and finite": all(
+                0 <= value < inf for value in vars(loss).values() if not isinstance(value, str)
             ),
             "loss.sync goes with loss.expert, schedule.windows of at least 1 and loss.sync_every of at least 1": (
                 not loss.sync or (bool(loss.expert) and schedule.windows >= 1 and loss.sync_every >= 1)
+            ),
+            "loss.expert and syncnet.teacher are names that can be written as text": all(
+                name.encode(errors="ignore").decode() == name for name in (loss.expert, self.syncnet.teacher)
             ),
             "loss.identity_rows is at least loss.second_rows": self.loss.identity_rows >= self.loss.second_rows,
         }  # fmt: skip
@@ -344,5 +355,12 @@ def to_toml(recipe: Recipe) -> str:
     lines: list[str] = []
     for section in fields(recipe):
         part = getattr(recipe, section.name)
-        lines += [f"[{section.name}]", *(f"{f.name} = {json.dumps(getattr(part, f.name))}" for f in fields(part)), ""]
+        lines += [f"[{section.name}]", *(f"{f.name} = {_in_toml(getattr(part, f.name))}" for f in fields(part)), ""]
     return "\n".join(lines)
+
+
+def _in_toml(value: Any) -> str:
+    """As JSON, but for infinity, for letters that JSON makes two of, and for the one that TOML wants escaped."""
+    if value == inf:
+        return "inf"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

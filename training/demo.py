@@ -158,12 +158,19 @@ def run(args: argparse.Namespace) -> int:
     from models.faces import load_detector
 
     from . import infer
+    from .outputs import check_outputs
 
     out: Path = args.out.resolve()
+    beside = out.with_suffix(".png")
+    target, source = (out.with_name(f"{out.stem}_{name}.png") for name in ("target", "source_face"))
+    written = [("--out", out), ("side by side", beside)]
+    written += [] if args.video else [("target", target)]
+    written += [] if args.face else [("source face", source)]
+    check_outputs(written, [("--video", args.video), ("--face", args.face), ("--audio", args.audio)])
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        video = args.video or save_picture(out.with_name("target.png"), hopper())
-        face = args.face or save_picture(out.with_name("source_face.png"), astronaut())
+        video = args.video or save_picture(target, hopper())
+        face = args.face or save_picture(source, astronaut())
     except ImportError as error:
         raise not_installed(error) from error
     parser = argparse.ArgumentParser()
@@ -176,6 +183,6 @@ def run(args: argparse.Namespace) -> int:
     detector = load_detector("builtin")
     shown = [infer.first_frame(face), infer.first_frame(video), *spread_frames(out, RESULT_TILES)]
     shown = [close_up(image, detector) for image in shown]
-    picture = save_picture(out.with_suffix(".png"), side_by_side(shown[0], shown[1], shown[2:]))
+    picture = save_picture(beside, side_by_side(shown[0], shown[1], shown[2:]))
     print(f"\nvideo:        {out}\nside by side: {picture}")
     return 0

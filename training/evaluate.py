@@ -34,6 +34,7 @@ from .evaluation.report import Findings, warning, write_report
 from .evaluation.strips import write_strips
 from .evaluation.summary import RESAMPLES, Cell, cells, differences
 from .evaluation.tables import Table, difference_table, quality_tables, speed_tables
+from .outputs import check_folder
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,13 @@ def judge_of(args: argparse.Namespace, detector: Detector) -> Judge:
 
 
 def test_set(args: argparse.Namespace) -> list[Pair]:
-    """The pairs that the command line names."""
+    """The pairs that the command line names.
+
+    Raises:
+        ValueError: a negative limit; else as `read_pairs` and `shuffled_pairs`.
+    """
+    if args.limit < 0:
+        raise ValueError(f"--limit is {args.limit}; give the number of pairs, or 0 for all.")
     pairs = read_pairs(args.manifest) if args.manifest else shuffled_pairs(args.data, args.split, args.seed)
     return pairs[: args.limit] if args.limit else pairs
 
@@ -260,11 +267,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, and say where the report is."""
+    check_folder("--output", args.output)
+    contenders = [Contender.parse(text) for text in args.systems]
     pairs = test_set(args)
     args.output.mkdir(parents=True, exist_ok=True)
     write_pairs(args.output / "pairs.csv", pairs)
     weights = args.output / "weights"
-    entries = enter([Contender.parse(text) for text in args.systems], weights)
+    entries = enter(contenders, weights)
     detector = load_detector(args.detector, args.device)
     recognisers = Recognisers.load(args.recognisers, weights, args.device)
     evaluation = Evaluation(args.output, pairs, entries, detector, recognisers, args.device, args.precision)

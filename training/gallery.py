@@ -26,6 +26,7 @@ from .adapt import bar_of
 from .clips import FPS
 from .demo import FONT, face_square, not_installed, save_picture, tile
 from .end_to_end import swaying
+from .outputs import check_outputs
 from .studio import Picture, Studio
 
 COLUMNS, SIDE, LINES, TITLE = 6, 192, 2, 26  # pictures a line, px of one, lines under it, px of a title
@@ -185,8 +186,10 @@ def run(args: argparse.Namespace) -> int:
     """Draw and write.
 
     Raises:
-        ValueError: a portrait's package is not installed, or weights that cannot do all of this.
+        ValueError: a portrait's package is not installed, weights that cannot do all of this, or the picture cannot be
+            written.
     """
+    check_outputs([("--output", args.output)], [("--weights", args.weights)])
     try:
         studio = Studio(args.weights)
     except ImportError as error:

@@ -23,6 +23,8 @@ from models.sound import SoundSource, seconds_of
 from models.stages import Stopwatch
 from models.video import VideoFile, open_audio
 
+from .outputs import Named, check_file, check_outputs
+
 log = logging.getLogger(__name__)
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -98,17 +100,20 @@ class Engines:
             self.generator.compile()
 
 
-def swap(
-    args: argparse.Namespace,
-    engines: Engines,
-    progress: Callable[[int, int], None] | None = None,
-    watch: Stopwatch | None = None,
-) -> SwapReport:
-    """One job as the options say; returns the pipeline's report."""
-    embedding = embed_faces(args.face, engines.recogniser, engines.detector) if args.face else None
-    sound: SoundSource | None = open_sound(args.audio) if args.audio else None
-    target = open_target(args.video, None if sound is None else seconds_of(sound))
-    options = SwapOptions(
+def files_read(args: argparse.Namespace) -> list[Named]:
+    """What one job reads."""
+    several = [("--face", path) for path in args.face or ()] + [("--weights", path) for path in args.weights]
+    names = ("video", "audio", "adapter", "recogniser", "detector")
+    return [*((f"--{name}", getattr(args, name)) for name in names), *several]
+
+
+def options_of(args: argparse.Namespace) -> SwapOptions:
+    """How one job is done.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+    return SwapOptions(
         selection=Selection(order=args.select, index=args.index),
         smoothing=args.smoothing,
         feather=args.feather,
@@ -117,6 +122,19 @@ def swap(
         speech_gate=args.speech_gate,
         audio_offset=args.audio_offset,
     )
+
+
+def swap(
+    args: argparse.Namespace,
+    engines: Engines,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Stopwatch | None = None,
+) -> SwapReport:
+    """One job as the options say; returns the pipeline's report."""
+    check_file("--out", args.out)
+    embedding = embed_faces(args.face, engines.recogniser, engines.detector) if args.face else None
+    sound: SoundSource | None = open_sound(args.audio) if args.audio else None
+    target = open_target(args.video, None if sound is None else seconds_of(sound))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     return talking_swap(
         target,
@@ -125,7 +143,7 @@ def swap(
         args.out,
         generator=engines.generator,
         detector=engines.detector,
-        options=options,
+        options=options_of(args),
         embed=engines.recogniser.embed_frames,  # a face keeps its identity across cuts
         progress=progress,
         watch=watch,
@@ -133,12 +151,19 @@ def swap(
 
 
 def infer(args: argparse.Namespace) -> SwapReport:
-    """One job with a progress bar, and a profile if asked for."""
+    """One job with a progress bar, and a profile if asked for.
+
+    Raises:
+        ValueError: a file to be written is one that is read, or cannot be written; and the job's own errors.
+    """
+    check_outputs([("--out", args.out), ("--profile", args.profile)], files_read(args))
+    options_of(args)  # a wrong number is told before models are loaded
     engines, watch, begun = Engines(args), Stopwatch(), time.perf_counter()
     bar, move = progress_bar()
     with bar:
         report = swap(args, engines, move, watch)
     if args.profile:
+        args.profile.parent.mkdir(parents=True, exist_ok=True)
         write_profile(args.profile, watch, report.frames, report.track.fps, time.perf_counter() - begun)
     return report
 
@@ -255,7 +280,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=Path,
         metavar="JOBS",
-        help='file of jobs, a JSON object a line: {"video": ..., "out": ...} and other options (default: one job)',
+        help='file of jobs, a JSON object a line: {"video": ..., "out": ...} and other options; those whose out is '
+        "there, made with the options and weights of now, are done already (default: one job)",
     )
     many.add_argument(
         "--processes",

@@ -4,160 +4,48 @@ JOBS has a JSON object a line: the options of `infer` by name, without dashes, `
 command line says is the default of every job; paths are taken from JOBS' folder.
 
 Beside JOBS a folder `JOBS.state` holds a file for each job: `.claim` while a process works on it, then `.done` or
-`.failed`. A claim is a file that is made only where there is none, kept fresh while its process lives, so any number of
-processes may be started at any time, and a job is done once. Run again: what is done is left alone, what failed or was
-cut off is tried anew. A job is what its line says: a changed line is another job.
+`.failed`. Any number of processes may be started at any time, and a job is done once. Run again: what is done is left
+alone, what failed or was cut off is tried anew. A job is done when its `out` is there and was made with the options and
+weights that it has now; where it stands in JOBS does not matter.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import hashlib
-import json
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Callable
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .data.work import write_json
+from .batch_jobs import Job, read_jobs
+from .batch_state import CLAIM, DONE, FAILED, State
 
 log = logging.getLogger(__name__)
-
-FILES = ("video", "face", "audio", "out")
-ALLOWED = (
-    *FILES, "select", "index", "length", "smoothing", "feather", "colour_match", "speech_gate", "audio_offset",
-)  # fmt: skip
-FRESH = 10.0  # seconds from one sign of life to the next
-STALE = 90.0  # seconds without one after which a claim's process is dead
-DONE, FAILED, CLAIM = ".done", ".failed", ".claim"
 
 Work = Callable[[argparse.Namespace], str]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One line of JOBS: its number from 1, its options, and its name in the state folder."""
+def work_through(jobs: list[Job], state: State, begun_at: float, work: Work) -> None:
+    """Do what nobody else does, job after job; a failure is written down and the next job begun.
 
-    line: int
-    options: dict[str, Any]
-    name: str
-
-
-def read_jobs(path: Path) -> list[Job]:
-    """Jobs of a file.
-
-    Raises:
-        ValueError: a line is no job, or two lines write the same file; the message names the line.
+    `begun_at` is when this run began, by the clock of the disk that the results are on.
     """
-    jobs, outputs = [], dict[str, int]()
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not text.strip():
-            continue
-        where = f"{path.name}, line {number}"
-        try:
-            options = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where} is not JSON ({error}). Write one object a line.") from error
-        if not isinstance(options, dict) or not {"video", "out"} <= options.keys():
-            raise ValueError(f'{where}: expected {{"video": ..., "out": ...}}, got {text.strip()[:80]}.')
-        if unknown := sorted(options.keys() - set(ALLOWED)):
-            raise ValueError(f"{where}: unknown {', '.join(unknown)}; a job may say {', '.join(ALLOWED)}.")
-        out = str(path.parent / options["out"])
-        if out in outputs:
-            raise ValueError(f"{where} writes {options['out']}, and so does line {outputs[out]}. Give it another name.")
-        outputs[out] = number
-        exact = json.dumps(options, sort_keys=True)
-        jobs.append(Job(number, options, f"{number:06d}-{hashlib.sha256(exact.encode()).hexdigest()[:12]}"))
-    if not jobs:
-        raise ValueError(f"{path} holds no job. Write one JSON object a line.")
-    return jobs
-
-
-class State:
-    """The state folder: who works on what, what is done, what failed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, job: Job, kind: str) -> Path:
-        """File of a job."""
-        return self.folder / (job.name + kind)
-
-    def is_done(self, job: Job) -> bool:
-        """Whether nothing is left to do."""
-        return self.path(job, DONE).is_file()
-
-    def failed_since(self, job: Job, moment: float) -> bool:
-        """Whether it failed in this run: it is not tried again, by nobody."""
-        with contextlib.suppress(FileNotFoundError):
-            return self.path(job, FAILED).stat().st_mtime >= moment
-        return False
-
-    @contextlib.contextmanager
-    def claimed(self, job: Job) -> Iterator[bool]:
-        """Whether the job is this process's for the time being; a dead process's claim is taken over."""
-        claim = self.path(job, CLAIM)
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - claim.stat().st_mtime > STALE:
-                # Renaming succeeds for one of those who try; deleting could hit the claim of a faster one.
-                grave = claim.with_name(f"{claim.name}.{os.getpid()}")
-                os.rename(claim, grave)
-                grave.unlink()
-        try:
-            with claim.open("x", encoding="utf-8") as file:
-                file.write(str(os.getpid()))
-        except FileExistsError:
-            yield False
-            return
-        over = threading.Event()
-        pulse = threading.Thread(target=self._keep_fresh, args=(claim, over), daemon=True)
-        pulse.start()
-        try:
-            yield not self.is_done(job)  # it may have become so while the claim was made
-        finally:
-            over.set()
-            pulse.join()
-            claim.unlink(missing_ok=True)
-
-    @staticmethod
-    def _keep_fresh(claim: Path, over: threading.Event) -> None:
-        while not over.wait(FRESH):
-            with contextlib.suppress(OSError):
-                os.utime(claim)
-
-    def of_process(self, process: int | None) -> list[Path]:
-        """Claims that a process of this machine left behind."""
-        return [c for c in self.folder.glob("*" + CLAIM) if c.read_text(encoding="utf-8") == str(process)]
-
-    def finish(self, job: Job, kind: str, result: dict[str, Any]) -> None:
-        """Leave a result, in place of one of an earlier run."""
-        write_json(self.path(job, kind), {"line": job.line, **result}, indent=None)
-        if kind == DONE:
-            self.path(job, FAILED).unlink(missing_ok=True)
-
-
-def work_through(jobs: list[Job], state: State, defaults: argparse.Namespace, folder: Path, work: Work) -> None:
-    """Do what nobody else does, job after job; a failure is written down and the next job begun."""
-    begun_at = defaults.begun
     for job in jobs:
-        if state.is_done(job) or state.failed_since(job, begun_at):
+        if state.is_done(job) or state.failure(job, begun_at):
             continue
         with state.claimed(job) as mine:
-            if not mine or state.failed_since(job, begun_at):
+            if not mine or state.failure(job, begun_at):
                 continue
             begun = time.perf_counter()
             try:
-                report = work(job_arguments(job, defaults, folder))
+                report = work(job.args)
             except Exception as error:  # any failure is this job's alone
                 log.error("line %d failed: %s", job.line, error)
                 state.finish(job, FAILED, {"error": f"{type(error).__name__}: {error}"})
@@ -167,32 +55,19 @@ def work_through(jobs: list[Job], state: State, defaults: argparse.Namespace, fo
                 state.finish(job, DONE, {"seconds": seconds, "report": report})
 
 
-def job_arguments(job: Job, defaults: argparse.Namespace, folder: Path) -> argparse.Namespace:
-    """A job's options over the command line's."""
-    args = copy(defaults)
-    for name, value in job.options.items():
-        if name in FILES and value is not None:
-            several = value if isinstance(value, list) else [value]
-            paths = [folder / one for one in several]
-            value = paths if name == "face" else paths[0]
-        setattr(args, name, value)
-    return args
-
-
-def worker(args: argparse.Namespace, index: int, processes: int) -> None:
+def worker(args: argparse.Namespace, jobs: list[Job], begun_at: float, index: int) -> None:
     """One process: loads the models once, then works through the jobs from a place of its own."""
     from .infer import Engines, swap
 
-    logging.basicConfig(level=logging.INFO, format=f"[{index}] %(message)s")
+    processes = args.processes
     if processes > 1:
-        _end_with_parent()
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
         if args.device == "cuda":
             args.device = f"cuda:{index % max(1, torch.cuda.device_count())}"
-    jobs, engines = read_jobs(args.batch), Engines(args)
+    engines = Engines(args)
     first = index * len(jobs) // processes
     order = jobs[first:] + jobs[:first]
-    work_through(order, State(state_folder(args.batch)), args, args.batch.parent, lambda job: str(swap(job, engines)))
+    work_through(order, State(state_folder(args.batch)), begun_at, lambda job: str(swap(job, engines)))
 
 
 def state_folder(batch: Path) -> Path:
@@ -201,31 +76,52 @@ def state_folder(batch: Path) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do all jobs and tell how they went; 1 if one failed."""
-    jobs, state, begun = read_jobs(args.batch), State(state_folder(args.batch)), time.perf_counter()
+    """Do all jobs and tell how they went; 1 if one failed.
+
+    Raises:
+        ValueError: no number of processes, or a fault in the file of jobs.
+    """
+    if args.processes < 1:
+        raise ValueError(f"--processes is {args.processes}; give 1 or more.")
+    jobs, state, begun = read_jobs(args.batch, args), State(state_folder(args.batch)), time.perf_counter()
     mark = state.folder / "begun"
     mark.touch()
-    args.begun = mark.stat().st_mtime  # by the clock of the disk that the results are on
+    begun_at = mark.stat().st_mtime
+    troubles: list[str] = []
     if args.processes == 1:
-        worker(args, 0, 1)
+        worker(args, jobs, begun_at, 0)
     else:
-        _in_processes(args, state)
+        troubles = _in_processes(args, jobs, state, begun_at)
     left = [job for job in jobs if not state.is_done(job)]
-    for job in left:
-        told = state.path(job, FAILED)
-        error = json.loads(told.read_text(encoding="utf-8"))["error"] if told.is_file() else "another process has it"
-        print(f"line {job.line}: {error}")
+    reasons = {job.line: _why(job, state, begun_at) for job in left}
+    for line, reason in reasons.items():
+        if reason:
+            print(f"line {line}: {reason}")
+    if idle := sum(not reason for reason in reasons.values()):
+        print("; ".join([f"{idle} not begun", *dict.fromkeys(troubles)]))
     print(f"{len(jobs) - len(left)} of {len(jobs)} jobs done, {time.perf_counter() - begun:.1f} s")
     return 1 if left else 0
 
 
-def _in_processes(args: argparse.Namespace, state: State) -> None:
-    """Workers until each has found nothing more to do; one that dies costs the job that it died of, and is replaced."""
+def _why(job: Job, state: State, begun_at: float) -> str:
+    """Why a job is not done; "" = nobody began it."""
+    if error := state.failure(job, begun_at):
+        return error
+    holder = state.holder(job)
+    return f"another process has it ({holder})" if holder else ""
+
+
+def _in_processes(args: argparse.Namespace, jobs: list[Job], state: State, begun_at: float) -> list[str]:
+    """Workers until each has found nothing more to do; one that dies costs the job that it died of, and is replaced.
+
+    Returns:
+        Why workers ended outside of a job.
+    """
     context = get_context("spawn")  # a forked process would inherit the locks of torch's threads
-    jobs = {job.name: job for job in read_jobs(args.batch)}
+    named, errors, troubles = {job.name: job for job in jobs}, context.SimpleQueue(), list[str]()
 
     def started(index: int) -> Any:
-        process = context.Process(target=worker, args=(args, index, args.processes))
+        process = context.Process(target=_process, args=(args, jobs, begun_at, index, errors))
         process.start()
         return process
 
@@ -236,18 +132,33 @@ def _in_processes(args: argparse.Namespace, state: State) -> None:
                 running[index].join()
                 left = state.of_process(running[index].pid) if running[index].exitcode else []
                 for claim in left:
-                    job = jobs.get(claim.name.removesuffix(CLAIM))
+                    job = named.get(claim.name.removesuffix(CLAIM))
                     if job is not None:
                         state.finish(job, FAILED, {"error": f"the process ended with {running[index].exitcode}"})
                     claim.unlink(missing_ok=True)
                 if not left:
                     break
                 running[index] = started(index)
+            if running[index].exitcode:
+                told = f"a process ended with {running[index].exitcode}" if errors.empty() else errors.get()
+                troubles.append(told)
     finally:
         for process in running:
             if process.is_alive():
                 process.terminate()
                 process.join()
+    return troubles
+
+
+def _process(args: argparse.Namespace, jobs: list[Job], begun_at: float, index: int, errors: Any) -> None:
+    """A worker in a process of its own, which says what it dies of."""
+    logging.basicConfig(level=logging.INFO, format=f"[{index}] %(message)s")
+    _end_with_parent()
+    try:
+        worker(args, jobs, begun_at, index)
+    except Exception as error:
+        errors.put(f"{type(error).__name__}: {error}"[:2000])
+        sys.exit(1)
 
 
 def _end_with_parent() -> None:

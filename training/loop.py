@@ -20,6 +20,7 @@ from models.stages import ahead
 from .config import Recipe, in_precision, load_recipe, names
 from .engine import Engine, settled
 from .keeper import Keeper, Trainable
+from .outputs import check_folder
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -186,8 +187,9 @@ def chosen_recipe(args: argparse.Namespace, changes: Sequence[str] = ()) -> Reci
     """The recipe that a trainer's options ask for, its number type that of the device.
 
     Raises:
-        ValueError: as `load_recipe`.
+        ValueError: as `load_recipe`, or nothing can be written to the run folder.
     """
+    check_folder("--output", args.output)
     recipe = load_recipe(args.recipe, [*args.set, *changes])
     kind = torch.device(args.device.partition(":")[0])
     return in_precision(recipe, settled(recipe.optim.precision, kind))
@@ -201,9 +203,9 @@ def launch(device: str, precision: str) -> Engine:
     return engine
 
 
-def stopped(command: str, args: argparse.Namespace, step: int, steps: int) -> str:
-    """What to tell who stopped a run: nothing is lost, and how it goes on."""
-    again = ["--data", str(args.data), "--output", str(args.output), "--recipe", str(args.output / "recipe.toml")]
+def stopped(command: str, args: argparse.Namespace, step: int, steps: int, recipe: str = "recipe.toml") -> str:
+    """What to tell who stopped a run: nothing is lost, and how it goes on; `recipe` is its file in the run folder."""
+    again = ["--data", str(args.data), "--output", str(args.output), "--recipe", str(args.output / recipe)]
     again += ["--device", args.device] if args.device != "cpu" else []
     again += ["--no-compile"] if args.no_compile else []
     return (

@@ -18,6 +18,7 @@ from models.metrics.sync_model import bundled_expert, load_sync_model
 from models.video import VideoFile, read_audio
 
 from .infer import embed_faces
+from .outputs import check_outputs
 
 
 def table(results: dict[str, Result], skipped: dict[str, str]) -> str:
@@ -68,7 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure and print.
+
+    Raises:
+        ValueError: the file to be written is one that is read, or cannot be written; and what the tools say.
+    """
+    names = ("video", "audio", "reference", "sync", "landmarks", "recogniser")
+    read = [(f"--{name}", getattr(args, name)) for name in names] + [("--source", path) for path in args.source]
+    check_outputs([("--output", args.output)], read)
     detector, recogniser = load_detector("builtin", device=args.device), load_recogniser(args.recogniser, args.device)
     tools = Tools(
         detector,
@@ -89,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         results, skipped = measured(subject, args.metrics)
     print(table(results, skipped))
     if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
         content = {
             name: {"scores": dict(one.scores), "method": one.method, "notes": one.notes}
             for name, one in results.items()

@@ -23,7 +23,7 @@ from models.networks.syncnet import FRAMES, SyncNetExpert, frames_to_expert
 
 from .audio_tower import augment_mel
 from .clips import Clip, ClipSet, load_clips
-from .config import Recipe, to_toml
+from .config import Recipe, from_checkpoint, to_toml
 from .engine import Engine
 from .global_batch import whole
 from .keeper import Keeper, Record, data_digest, note_data, read_record, write
@@ -36,6 +36,7 @@ from .teacher import Teacher, distillation_loss
 from .watch import Watch
 
 log = logging.getLogger(__name__)
+RECIPE = "syncnet_recipe.toml"  # in the run folder, which a generator's run may share
 LAGS = 15  # frames to each side in which the offset of a clip is looked for
 VAL_WINDOWS = 24  # of each clip
 
@@ -180,7 +181,7 @@ class SyncTrainer:
         config = self.recipe.syncnet
         left = 1 - self.step / config.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * min(1.0, (self.step + 1) / self.recipe.optim.warmup, left / 0.5 + 0.02)
+            group["lr"] = config.lr * min(1.0, (self.step + 1) / max(1, self.recipe.optim.warmup), left / 0.5 + 0.02)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a half-written one never replaces a whole one."""
@@ -188,8 +189,18 @@ class SyncTrainer:
         write(path, {name: part.state_dict() for name, part in parts.items()}, self, self.recipe)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint of the same network.
+
+        Raises:
+            ValueError: the checkpoint is of another network.
+        """
         state = torch.load(path, map_location=self.device, weights_only=True)
+        made, wanted = from_checkpoint(state["recipe"]).syncnet.width, self.recipe.syncnet.width
+        if made != wanted:
+            raise ValueError(
+                f"{path} holds an expert of syncnet.width {made:g}, the recipe asks for {wanted:g}. Give another "
+                f"--output, or the {RECIPE} that lies beside the checkpoint as --recipe."
+            )
         self.expert.load_state_dict(state["expert"])
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["opt"])
@@ -250,7 +261,7 @@ def train(
     note_data(trainer.record, data_digest(data, folder))
     batches = SyncBatches(data, data.training(), recipe.schedule.seed, engine.device)
     if engine.first:
-        (output / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+        (output / RECIPE).write_text(to_toml(recipe), encoding="utf-8")
     rhythm = Rhythm(config.steps, windows, config.measure_every, config.measure_every, config.keep_every)
     watch = Watch(output, "syncnet.jsonl", trainer.step, config.steps, engine.first)
     follow(SyncCourse(trainer, batches, data), engine, rhythm, keeper, watch)
@@ -300,7 +311,7 @@ def run(args: argparse.Namespace) -> int:
     if engine.first:
         report = write_report(args.output, "syncnet.jsonl", "Sync expert", trainer.record)
         if trainer.step < recipe.syncnet.steps:
-            print(stopped("syncnet", args, trainer.step, recipe.syncnet.steps))
+            print(stopped("syncnet", args, trainer.step, recipe.syncnet.steps, RECIPE))
         else:
             print(f"Done, see {report}. The expert: {args.output}/syncnet.pt")
     engine.close()

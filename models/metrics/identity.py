@@ -101,7 +101,7 @@ def collect(subject: Subject) -> Collected:
     check_embedding(source, recogniser.id)
     vectors = [np.empty((0, recogniser.dim), np.float32)]
     for row in spaced(_present(subject)):
-        frame = subject.video.read(int(row), int(row) + 1)
+        frame = subject.made(int(row), int(row) + 1)
         vectors.append(recogniser.embed_frames(frame, subject.track.landmarks[row][None]))
     arrays = {"vectors": np.concatenate(vectors), "source": source.vector[None]}
     return Collected(arrays, f"recogniser {recogniser.id}")

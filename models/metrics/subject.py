@@ -70,7 +70,8 @@ class Subject:
         video: the result.
         tools: what measures it.
         audio: the sound it is to go with, float [C, T] and rate.
-        reference: the target video it was made from, frame by frame; the ground truth where there is one.
+        reference: the target video it was made from, frame by frame; the ground truth where there is one. Odd sides of
+            it may be one pixel longer in the result, as this pack's own are: that row or column is left out.
         source: who it is to show, by the tools' recogniser.
         selection: which face, looked for in the reference (else in the result); a recogniser keeps it through cuts.
         border: mask [H, W] in 0..1 of a frame of the reference that was drawn over; None = this pack's own paste.
@@ -99,14 +100,14 @@ class Subject:
     @cached_property
     def place(self) -> FaceTrack:
         """Where the face is: in the reference, else in the result."""
-        return self.track if self.reference is None else self._tracked(self.reference, self.selection)
+        return self.track if self.reference is None else self._tracked(self.reference.read, self.selection)
 
     @cached_property
     def track(self) -> FaceTrack:
         """Where a detector finds the face in the result."""
         # The same place, whoever the result shows there.
         selection = self.selection if self.reference is None else Selection(place=self.place)
-        return self._tracked(self.video, selection)
+        return self._tracked(self.made, selection)
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
@@ -123,8 +124,15 @@ class Subject:
         for start in range(0, self.frames, size):
             stop = min(start + size, self.frames)
             given = None if self.reference is None else self.reference.read(start, stop)
-            yield Chunk(start, self.video.read(start, stop), given)
+            yield Chunk(start, self.made(start, stop), given)
             self._step(stop)
+
+    def made(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames of the result, uint8 [n, H, W, 3] RGB, of the reference's size where they are one pixel larger."""
+        frames = self.video.read(start, stop)
+        if self.reference is None or not self._same_size:
+            return frames
+        return np.ascontiguousarray(frames[:, : self.reference.info.height, : self.reference.info.width])
 
     def crops(
         self, frames: NDArray[np.uint8], chunk: Chunk, margin: float = 1.0, side: int = CROP
@@ -167,15 +175,15 @@ class Subject:
     def _fps(self) -> Fraction:
         return self.video.info.fps
 
-    def _tracked(self, video: FrameSource, selection: Selection) -> FaceTrack:
+    def _tracked(self, read: Callable[[int, int], NDArray[np.uint8]], selection: Selection) -> FaceTrack:
         recogniser = self.tools.recogniser
         embed = None if recogniser is None else recogniser.embed_frames
-        return track_faces(self._read(video), self.tools.detector, self._fps, selection, embed=embed)
+        return track_faces(self._read(read), self.tools.detector, self._fps, selection, embed=embed)
 
-    def _read(self, source: FrameSource) -> Iterator[NDArray[np.uint8]]:
+    def _read(self, read: Callable[[int, int], NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, self.frames, CHUNK):
             stop = min(start + CHUNK, self.frames)
-            yield source.read(start, stop)
+            yield read(start, stop)
             self._step(stop)
 
     def _step(self, done: int) -> None:
@@ -183,14 +191,22 @@ class Subject:
             self.progress(self._passed * self.frames + done, max(self.passes, self._passed + 1) * self.frames)
         self._passed += done == self.frames
 
+    @property
+    def _same_size(self) -> bool:
+        """Whether result and reference have one size; a coder makes odd sides one pixel longer."""
+        assert self.reference is not None
+        made, given = self.video.info, self.reference.info
+        sides = ((made.width, given.width), (made.height, given.height))
+        return all(side in (own, own + own % 2) for side, own in sides)
+
     def _check(self) -> None:
         if self.reference is None:
             return
         made, given = self.video.info, self.reference.info
-        if (made.width, made.height) != (given.width, given.height):
+        if not self._same_size:
             raise ValueError(
                 f"The result has {made.width}x{made.height} px, its reference {given.width}x{given.height}; they are "
-                "compared pixel by pixel. Bring them to one size."
+                "compared pixel by pixel. Bring them to one size (an odd side may be one pixel longer in the result)."
             )
         if abs(made.fps - given.fps) > made.fps / 1000:
             raise ValueError(

@@ -91,6 +91,16 @@ def write_video(
             _encode_audio(container, audio, speech, "fltp")
 
 
+def write_bare_video(path: Path, frames: Frames, rate: Fraction) -> None:
+    """H.264 without a container."""
+    with av.open(str(path), "w", format="h264") as container:
+        video = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+        video.height, video.width, video.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(video.encode(None))
+
+
 def write_audio(path: Path, speech: NDArray[np.float32], rate: int = 16_000) -> None:
     """Mono FLAC."""
     with av.open(str(path), "w") as container:

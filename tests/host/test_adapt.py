@@ -78,6 +78,17 @@ def test_a_clip_is_adapted_to_once_and_the_file_is_used_everywhere(host: Host, c
     assert not same(by_adapt, plain)
 
 
+def test_a_damaged_adapter_is_made_again(host: Host, clip: str) -> None:
+    graph = graph_of(clip, steps=1)
+    host.run(graph)
+    path = max(adapters(host), key=lambda path: path.stat().st_mtime_ns)
+    whole = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: whole // 2])
+    host.forget()
+    assert path.name in graphs.outputs(graph, host.run(graph), "PreviewAny")["text"][0]
+    assert path.stat().st_size == pytest.approx(whole, rel=0.01)
+
+
 def test_a_clip_that_is_too_short_is_one_error(host: Host, clip: str) -> None:
     graph = graph_of("demo_target.mp4")
     assert "at least 50 are needed" in host.fail(graph)

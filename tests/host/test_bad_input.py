@@ -153,6 +153,82 @@ def test_corrupt_video(host: Host) -> None:
     assert list((host.base / "temp").glob("*.part*")) == []
 
 
+def video_graphs(file: str) -> dict[str, dict[str, Any]]:
+    """A graph that ends with each node that takes a VIDEO, by the node's name."""
+    settings: dict[str, Any] = {"detector": "builtin", "threshold": 0.6, "face_order": "largest", "face_index": 0}
+    settings |= {"select_frame": 0, "point_x": -1, "point_y": -1, "fps": 25.0, "video": ["1", 0], "model": "auto"}
+    settings |= {"mode": "video", "min_frames": 16, "min_face": 100, "valid_only": False, "steps": 1, "name": "a"}
+    start: dict[str, Any] = {"1": {"class_type": "LoadVideo", "inputs": {"file": file}}}
+    start["2"] = {"class_type": "WSS_LoadModel", "inputs": {"model": "builtin (small 96)", "precision": "fp32"}}
+    start["3"] = {"class_type": "LoadImage", "inputs": {"image": "demo_portrait.png"}}
+    portrait = {"image": ["3", 0], "recogniser": "builtin", "detector": "builtin", "threshold": 0.6}
+    start["4"] = {"class_type": "WSS_ArcFaceEmbed", "inputs": portrait}
+    streaming = graphs.load("streaming_video")
+    graphs.find(streaming, "LoadVideo")["file"] = file
+    made = {"WSS_TalkingSwapVideo": streaming}
+    for name, more in (
+        ("WSS_SyncScore", {}),
+        ("WSS_IdentityScore", {"source": ["4", 0]}),
+        ("WSS_Adapt", {"model": ["2", 0]}),
+    ):
+        made[name] = {**start, "5": {"class_type": name, "inputs": {**settings, **more}}, "6": graphs.text(["5", 1])}
+    return made
+
+
+@pytest.mark.parametrize("name", ["corrupt.mp4", "empty.mp4", "page.mp4"])
+def test_a_damaged_video_is_the_same_clear_error_everywhere(host: Host, inputs: Path, name: str) -> None:
+    (inputs / "empty.mp4").touch()
+    (inputs / "page.mp4").write_text("<!DOCTYPE html><html>404</html>")
+    for kind, graph in video_graphs(name).items():
+        message = host.fail(graph)
+        assert message.startswith(name), (kind, message)
+        assert "damaged" in message, (kind, message)
+
+
+def test_a_bare_h264_stream(host: Host, inputs: Path, astronaut: np.ndarray) -> None:
+    """Its length is not written in it, so the host cannot tell it."""
+    media.write_bare_video(inputs / "bare.h264", media.nodding(astronaut[:360, 40:400], 6), Fraction(25))
+    made = video_graphs("bare.h264")
+    (saved,) = graphs.outputs(made["WSS_TalkingSwapVideo"], host.run(made["WSS_TalkingSwapVideo"]), "SaveVideo")[
+        "images"
+    ]
+    assert media.count_frames(host.saved(saved))[0] == 6
+    host.run(made["WSS_IdentityScore"])
+    assert "at least 50 are needed" in host.fail(made["WSS_Adapt"])
+
+
+def test_a_video_with_odd_sides_compares_with_its_original(host: Host) -> None:
+    graph = video_graphs("odd.mkv")["WSS_IdentityScore"]
+    made = graphs.find(video_graphs("odd.mkv")["WSS_TalkingSwapVideo"], "WSS_TalkingSwapVideo")
+    inputs = {**made, "model": ["2", 0], "video": ["1", 0]}
+    for name in ("audio", "face"):
+        inputs.pop(name)
+    graph["7"] = {"class_type": "WSS_TalkingSwapVideo", "inputs": inputs}
+    graph["8"] = {"class_type": "LoadVideo", "inputs": {"file": "odd.mkv"}}
+    graph["2"] = {"class_type": "WSS_LoadModel", "inputs": {"model": "builtin (small 96)", "precision": "fp32"}}
+    graph["5"]["inputs"] |= {"video": ["7", 0], "original": ["8", 0]}
+    assert float(host.run(graph)["6"]["text"][0]) > 0.5  # the face was kept
+
+
+def test_sound_wired_from_a_silent_video_is_silence(host: Host) -> None:
+    """The target's own speech is not what was asked for."""
+    silent: dict[str, Any] = {"80": {"class_type": "LoadVideo", "inputs": {"file": "silent_film.mp4"}}}
+    silent["81"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["80", 0]}}
+    made = {name: {**graph, **silent} for name, graph in video_graphs(ONE_FACE).items()}
+    talking = made["WSS_TalkingSwapVideo"]
+    graphs.find(talking, "WSS_TalkingSwapVideo").pop("audio")
+    assert "No sound" not in graphs.outputs(talking, host.run(talking), "PreviewAny")["text"][0]
+    graphs.find(talking, "WSS_TalkingSwapVideo")["audio"] = ["81", 1]
+    assert "No sound: the lips rest" in graphs.outputs(talking, host.run(talking), "PreviewAny")["text"][0]
+    score = made["WSS_SyncScore"]
+    assert "no sound" not in host.fail(score)  # the clip is too short, but is heard
+    graphs.find(score, "WSS_SyncScore")["audio"] = ["81", 1]
+    assert "no sound" in host.fail(score)
+    mel = {"audio_file": "demo_speech.flac", "seconds": 1.0, "audio": ["81", 1]}
+    graph = {**silent, "1": {"class_type": "WSS_LoadAudioMel", "inputs": mel}, "2": graphs.text(["1", 3])}
+    assert "no sound: silence" in host.run(graph)["2"]["text"][0]
+
+
 def test_portrait_and_video_together_or_neither(host: Host) -> None:
     graph = graphs.load("streaming_video")
     graphs.find(graph, "WSS_TalkingSwapVideo")["portrait"] = ["2", 0]

@@ -154,3 +154,35 @@ def test_mel_keeps_the_original_sound_and_its_exact_length():
     assert mel.values.shape == (81, 80)
     assert mel.activity.shape == (81,)
     assert audio.silent_mel(Fraction(1, 3)).duration == Fraction(5333, 16000)
+
+
+@pytest.mark.parametrize("offset", [-1.5, -2.0, -5.0])
+def test_sound_moved_past_its_end_is_silence(offset):
+    mel = audio.load_mel(noise(3, 16000), 16000)
+    windows = audio.driving_windows(mel, 25, Fraction(25), speech_gate=1.0, offset=offset)
+    assert windows.shape == (25, 1, 80, 16)
+    assert (windows == audio.MEL_SILENCE).all()
+    moved = audio.driving_windows(mel, 25, Fraction(25), offset=-0.5)
+    torch.testing.assert_close(moved[0, 0], mel.values[40:56].T)
+
+
+def test_a_long_sound_tells_how_far_it_is_and_can_be_stopped():
+    sound, told = noise(5, 30 * 32000), []
+    plain = audio.load_mel(sound, 32000)
+    watched = audio.load_mel(sound, 32000, told.append)
+    assert torch.equal(plain.values, watched.values)
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0, 1)
+    assert len([share for share in told if 0 < share < 1]) > 3
+
+    class Cancelled(Exception):
+        pass
+
+    for moment in (told[0], told[len(told) // 2]):
+
+        def stop(share, moment=moment):
+            if share >= moment:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            audio.load_mel(sound, 32000, stop)

@@ -74,6 +74,13 @@ def test_insightface_pack_is_found_and_read(scrfd, tmp_path):
     assert only.score == pytest.approx(0.9)
 
 
+def test_a_pack_that_is_a_link_to_nowhere_is_none(scrfd, tmp_path):
+    broken = scrfd.parent / "broken"
+    broken.mkdir()
+    (broken / "det_x.onnx").symlink_to(tmp_path / "gone.onnx")
+    assert faces.find_packs([tmp_path]) == {"buffalo_x": scrfd / "det_x.onnx"}
+
+
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_gpu_that_cannot_start_is_no_failure(scrfd, monkeypatch):
     import onnxruntime

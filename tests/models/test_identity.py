@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import identity
 from models.checkpoints import save_weights
 from models.geometry import ARCFACE_TEMPLATE, invert, pixel_matrix, similarity_transform, warp_crops
 from models.identity import (
@@ -363,6 +364,25 @@ def test_own_file_carries_its_id(tmp_path):
     metadata = {"id": "wavsyncswap-test-v2", "network": "iresnet18", "config": {"width": 0.125}}
     save_weights(tmp_path / "any.safetensors", build("iresnet18", width=0.125).state_dict(), metadata)
     assert load_recogniser(tmp_path / "any.safetensors").id == "wavsyncswap-test-v2"
+
+
+def test_an_id_is_known_without_the_network(tmp_path, monkeypatch):
+    state = build("iresnet18", width=1 / 8).state_dict()
+    torch.save(state, tmp_path / "backbone.pth")
+    torch.save(state, tmp_path / "renamed.pth")
+    save_weights(tmp_path / "own.safetensors", state, {"id": "wavsyncswap-test-v2", "network": "iresnet18"})
+    save_weights(tmp_path / "nameless.safetensors", state, {"network": "iresnet18", "config": {"width": 0.125}})
+    (tmp_path / "w600k.onnx").write_bytes(b"not looked into")
+    names = [*tmp_path.iterdir(), "builtin"]
+    ids = [identity.file_id(name) if str(name).endswith(".onnx") else load_recogniser(name).id for name in names]
+    assert len(set(ids)) == len(names)
+    monkeypatch.setattr(identity, "build", None)
+    for name, own in zip(names, ids, strict=True):
+        assert [identity.has_id(name, other) for other in ids] == [own == other for other in ids]
+    (tmp_path / "backbone.pth").write_bytes(b"<html>")
+    for name in ("backbone.pth", "gone.safetensors"):
+        with pytest.raises(ValueError, match=name.partition(".")[0]):
+            identity.has_id(tmp_path / name, ids[0])
 
 
 def test_files_that_are_no_recogniser(tmp_path):

@@ -65,3 +65,15 @@ def test_halves_are_measured_and_nothing_is_written(clip, capsys):
 def test_no_adapter_is_one_error(clip, capsys):
     assert main(["infer", "--video", str(clip), "--out", str(clip.with_name("o.mp4")), "--adapter", "nowhere"]) == 1
     assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_an_empty_adapter_leaves_an_earlier_one_alone(clip, capsys, monkeypatch):
+    """One step of warming up draws nothing better, so there is nothing to write."""
+    adapter = clip.with_name("earlier.safetensors")
+    monkeypatch.setattr("models.adaptation_look.Look.better", lambda *_: False)
+    command = ["adapt", "--video", str(clip), "--output", str(adapter), "--steps", "1"]
+    adapter.write_bytes(b"earlier")
+    assert main(command) == 0
+    assert "the adapter is empty" in (said := capsys.readouterr().out)
+    assert f"the earlier {adapter} was left as it is" in said
+    assert adapter.read_bytes() == b"earlier"

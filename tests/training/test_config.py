@@ -20,6 +20,13 @@ def test_every_recipe_is_valid_and_survives_being_written(name, tmp_path):
     assert load_recipe(str(tmp_path / "again.toml")) == recipe
 
 
+@pytest.mark.parametrize("change", ["optim.clip=inf", "loss.expert=😀/人 \x7f\"'\\b\u2028.pt", "optim.warmup=0"])
+def test_rare_values_survive_being_written(change, tmp_path):
+    recipe = load_recipe("debug", [change])
+    (tmp_path / "again.toml").write_text(to_toml(recipe), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "again.toml")) == recipe
+
+
 def test_defaults_are_a_valid_recipe():
     Recipe().check()
 
@@ -58,6 +65,18 @@ def test_changes_reach_their_place_with_their_type():
         ("schedule.silent=1.5", "schedule.silent and altered lie between 0 and 1"),
         ("loss.sync=1", "loss.sync goes with loss.expert, schedule.windows"),
         ("loss.l1=-1", "loss weights and gates are not negative"),
+        ("loss.l1=inf", "loss weights and gates are not negative, and finite"),
+        ("optim.clip=-1", "optim.clip lies above 0"),
+        ("optim.clip=nan", "optim.clip lies above 0"),
+        ("optim.gan_rate=-2", "optim.gan_rate is not negative"),
+        ("optim.gan_rate=nan", "optim.gan_rate is not negative"),
+        ("optim.warmup=-5", "optim.warmup is not negative"),
+        ("syncnet.lr=-1", "syncnet.lr lies above 0"),
+        ("syncnet.supervised_steps=-3", "syncnet.supervised_steps is not negative"),
+        ("syncnet.temperature=nan", "measure_every and temperature lie above 0"),
+        ("schedule.seed=-1", "schedule.seed lies between 0"),
+        ("schedule.seed=18446744073709551616", "schedule.seed lies between 0"),
+        ("loss.expert=\udc80", "loss.expert and syncnet.teacher are names that can be written"),
     ],
 )
 def test_a_wrong_change_is_one_clear_error(change, message):
@@ -107,13 +126,13 @@ def test_windows_are_dealt_whole_or_not_at_all():
     load_recipe("small-96", ["schedule.windows=2", "loss.second_rows=8"]).check_parts(2)
 
 
-def test_the_number_type_is_what_the_device_computes_in_hardware(monkeypatch):
+def test_the_number_type_is_what_the_device_computes_in_hardware(monkeypatch, tmp_path):
     cpu = torch.device("cpu")
     for able, name in (([torch.bfloat16], "bf16"), ([], "fp32")):
         monkeypatch.setattr(engine, "candidates", lambda device, able=able: able)
         assert engine.settled("auto", cpu) == name
-        recipe = chosen_recipe(Namespace(recipe="debug", set=[], device="cpu"))
+        recipe = chosen_recipe(Namespace(recipe="debug", set=[], device="cpu", output=tmp_path))
         assert recipe.optim.precision == name  # what a run folder and its checkpoints say
         assert engine.settled("bf16", cpu) == "bf16"
-        forced = chosen_recipe(Namespace(recipe="debug", set=["optim.precision=fp32"], device="cpu"))
+        forced = chosen_recipe(Namespace(recipe="debug", set=["optim.precision=fp32"], device="cpu", output=tmp_path))
         assert forced.optim.precision == "fp32"

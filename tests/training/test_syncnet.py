@@ -111,6 +111,21 @@ def test_resumed_training_equals_unbroken_training_and_logs_from_the_first_measu
     assert metrics | {"lips_audio", "contrastive"} <= set(lines[-1])
 
 
+def test_a_generators_recipe_in_the_same_folder_is_left_alone(talking, tmp_path):
+    (tmp_path / "recipe.toml").write_text("the generator's")
+    recipe = load_recipe("debug", ["optim.warmup=0", "syncnet.steps=1"])
+    train(talking, tmp_path, tmp_path, recipe, compiled=False)
+    assert (tmp_path / "recipe.toml").read_text() == "the generator's"
+    assert load_recipe(str(tmp_path / "syncnet_recipe.toml")) == recipe
+
+
+def test_a_checkpoint_of_another_width_is_one_error(talking, tmp_path):
+    train(talking, tmp_path, tmp_path, load_recipe("debug", ["syncnet.steps=1"]), compiled=False)
+    other = load_recipe("debug", ["syncnet.width=0.5"])
+    with pytest.raises(ValueError, match=r"syncnet\.pt holds an expert of syncnet.width 1, the recipe asks for 0.5"):
+        train(talking, tmp_path, tmp_path, other, compiled=False)
+
+
 def test_the_checkpoint_has_the_public_layout(talking, tmp_path):
     train(talking, tmp_path, tmp_path, load_recipe("debug"), compiled=False)
     state, metadata = load_weights(export(tmp_path / "syncnet.pt", tmp_path / "s.safetensors", torch.float32))

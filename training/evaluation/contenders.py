@@ -56,7 +56,7 @@ class Contender:
         if text == TRUTH:
             return cls(TRUTH)
         match = re.fullmatch(r"([\w.-]+)=(.+?)((?:@(?:upstream|keep|\d+))*)", text)
-        if match is None or match[1] == TRUTH:
+        if match is None or match[1] == TRUTH or not match[1].strip("."):
             raise ValueError(f"A system is {TRUTH} or {SYNTAX}, its name of letters, digits, . - and _; got {text!r}.")
         options = [option for option in match[3].split("@") if option]
         sides = [int(option) for option in options if option.isdigit()]

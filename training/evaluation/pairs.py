@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from ..data.work import replacing, sha256_of
 from ..user_tables import read_table
 
 COLUMNS = ("name", "target", "source", "audio", "person")
-TRIES = 10_000  # shuffles before the folder is said to have too few people
+LONGEST = 100  # characters of a name: file names end at 255 bytes
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_pairs(manifest: Path) -> list[Pair]:
             f"{manifest} is no test set: expected a row a pair and the columns target, source (and audio, name, person "
             f"where known), found {found}."
         )
-    pairs = []
+    named, files = [], []
     for line, row in enumerate(rows, 2):
         paths = {column: manifest.parent / row[column] for column in COLUMNS[1:4] if row.get(column)}
         if missing := [column for column in COLUMNS[1:3] if column not in paths]:
@@ -66,13 +68,20 @@ def read_pairs(manifest: Path) -> list[Pair]:
         for column, path in paths.items():
             if not path.is_file():
                 raise ValueError(f"{manifest}, line {line}: the {column} {path} does not exist. Correct the path.")
-        name = row.get("name") or f"{paths['target'].stem}__{paths['source'].stem}"
-        person = row.get("person") or paths["source"].stem
-        pairs.append(Pair(_safe(name), paths["target"], paths["source"], paths.get("audio"), person))
-    twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
+        files.append(paths)
+        named.append(row.get("name") or "")
+    twice = [name for name, count in Counter(filter(None, named)).items() if count > 1]
     if twice:
         raise ValueError(f"{manifest} has the name {twice[0]!r} more than once. Names keep results apart: change one.")
-    return pairs
+    wanted = [
+        ((name,), name) if name else _wanted(row["target"], row["source"])
+        for name, row in zip(named, rows, strict=True)
+    ]
+    people = [row.get("person") or name for row, name in zip(rows, _apart([r["source"] for r in rows]), strict=True)]
+    return [
+        Pair(name, paths["target"], paths["source"], paths.get("audio"), person)
+        for name, paths, person in zip(_names(wanted), files, people, strict=True)
+    ]
 
 
 def shuffled_pairs(folder: Path, split: str = "val", seed: int = 0) -> list[Pair]:
@@ -100,7 +109,11 @@ def shuffled_pairs(folder: Path, split: str = "val", seed: int = 0) -> list[Pair
             f"{folder} has {len(items)} videos of {len(set(people))} people to pair (split {split!r}); nobody may get "
             "their own face, so no person may have more than half of the videos. Add videos, or give a --manifest."
         )
-    return [_pair(item, items[other], people[other]) for item, other in zip(items, order, strict=True)]
+    sources = [items[other] for other in order]
+    names = _names([_wanted(item.name, source.name) for item, source in zip(items, sources, strict=True)])
+    return [
+        _pair(name, item, items[other], people[other]) for name, item, other in zip(names, items, order, strict=True)
+    ]
 
 
 def write_pairs(path: Path, pairs: list[Pair]) -> None:
@@ -116,19 +129,52 @@ def write_pairs(path: Path, pairs: list[Pair]) -> None:
 
 
 def _exchange(people: list[str], seed: int) -> list[int] | None:
-    """A shuffle of the rows in which nobody meets themselves; None = none was found."""
-    random, own = np.random.default_rng(seed), np.array(people)
-    if not people or max(Counter(people).values()) > len(people) / 2:
+    """For each row another's, in which nobody meets themselves; None = there is no such exchange.
+
+    Rows are put in order by person, the people and each one's rows shuffled, and everybody takes what lies as many
+    places on as the person with the most rows has: that is past their own.
+    """
+    random, most = np.random.default_rng(seed), max(Counter(people).values(), default=0)
+    if not people or most > len(people) / 2:
         return None
-    shuffles = (random.permutation(len(people)) for _ in range(TRIES))
-    return next((order.tolist() for order in shuffles if (own[order] != own).all()), None)
+    rank = {person: place for place, person in enumerate(random.permutation(sorted(set(people))).tolist())}
+    rows = sorted(random.permutation(len(people)).tolist(), key=lambda row: rank[people[row]])
+    order = [0] * len(rows)
+    for row, other in zip(rows, np.roll(rows, -most).tolist(), strict=True):
+        order[row] = other
+    return order
 
 
-def _pair(target: Item, source: Item, person: str) -> Pair:
+def _pair(name: str, target: Item, source: Item, person: str) -> Pair:
     sound = target.path.with_suffix(".wav")
-    name = _safe(f"{target.path.stem}__{source.path.stem}")
     return Pair(name, target.path, source.path, sound if sound.is_file() else None, person)
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+def _wanted(target: str, source: str) -> tuple[tuple[str, ...], str]:
+    """What tells a pair from others, and what it is called for people."""
+    return (target, source), "__".join(str(PurePosixPath(name).with_suffix("")) for name in (target, source))
+
+
+def _names(wanted: Sequence[tuple[tuple[str, ...], str]]) -> list[str]:
+    """A name for each, fit for a file, with a digest where letters alone would not tell it from another.
+
+    Args:
+        wanted: what tells it from others, and what it is to be called.
+    """
+    safe = [re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:LONGEST] for _, name in wanted]
+    times = Counter(name.lower() for name in safe)  # there are disks that know no capitals
+    return [
+        name if name == asked and times[name.lower()] == 1 else f"{name}-{_digest(what)}"
+        for name, (what, asked) in zip(safe, wanted, strict=True)
+    ]
+
+
+def _apart(paths: list[str]) -> list[str]:
+    """Paths without folders and suffix where that still tells them apart."""
+    stems = {path: PurePosixPath(path).stem for path in paths}
+    times = Counter(stems.values())
+    return [stems[path] if times[stems[path]] == 1 else path for path in paths]
+
+
+def _digest(what: tuple[str, ...]) -> str:
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:8]

@@ -70,3 +70,25 @@ def test_a_result_whose_faces_are_elsewhere_is_refused(people):
     )
     with pytest.raises(ValueError, match="No face is where the other video has it.*same frames"):
         _ = subject.track
+
+
+@pytest.mark.parametrize("height, width", [(159, 199), (160, 199), (159, 200)])
+def test_a_result_may_be_a_pixel_longer_where_the_reference_is_odd(people, height, width):
+    """A coder of 4:2:0 repeats the last row or column; so does this pack's own writer."""
+    given = people[:SHOT, :height, :width]
+    made = np.pad(given, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge")
+    tools = Tools(MarkDetector(), ColourRecogniser())
+    source = source_embedding(FrameArray(given, FPS), tools.detector, tools.recogniser)
+    subject = Subject(FrameArray(made, FPS), tools, reference=FrameArray(given, FPS), source=source)
+    for chunk in subject.chunks():
+        assert np.array_equal(chunk.made, chunk.given)
+    assert subject.track.frame_size == (width, height)
+    assert metric("identity").measure(subject).curves["to_target"].min() > 0.999
+    for video, reference in (
+        (given, made),
+        (made[:, :, :-2], given),
+        (np.pad(made, ((0, 0), (0, 1), (0, 1), (0, 0))), given),
+    ):
+        other = Subject(FrameArray(video, FPS), tools, reference=FrameArray(reference, FPS))
+        with pytest.raises(ValueError, match="its reference .* pixel by pixel"):
+            next(other.chunks())

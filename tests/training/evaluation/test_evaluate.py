@@ -119,6 +119,7 @@ def test_speed_alone(clips: Path, weights: Path, tmp_path: Path):
     ("system", "message"),
     [
         ("builtin", "A system is ground_truth or NAME=FILE"),
+        ("..=builtin", "A system is ground_truth or NAME=FILE"),
         ("a=builtin@96", "a: @96 is the side of SimSwap's square, and there is no SimSwap here"),
         ("a=builtin@upstream", "a: wavsyncswap has no other program's way"),
         ("a=builtin+{weights}/lips.pth", "a: Two files make a cascade if one is Wav2Lip and the other SimSwap"),
@@ -134,3 +135,12 @@ def test_a_system_that_cannot_be_is_told_before_any_work(
     assert main([*arguments, "--systems", "small=builtin", system.format(weights=weights)]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "items").exists()
+
+
+def test_a_negative_limit_and_an_output_that_is_a_file_are_refused(clips: Path, capsys: pytest.CaptureFixture[str]):
+    file = str(clips / "manifest.csv")
+    for more, message in [(["--limit", "-2"], "--limit is -2"), (["--output", file], "manifest.csv is in the way")]:
+        command = ["evaluate", "--data", str(clips), "--output", str(clips / "no"), "--systems", "ground_truth", *more]
+        assert main(command) == 1
+        assert message in capsys.readouterr().err
+        assert not (clips / "no").exists()
