@@ -20,7 +20,7 @@ from .checkpoints import sha256_file
 from .clock import LONGEST_HOLE, Clock
 from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_full, to_rgb, untagged_matrix
 from .frames import VideoInfo, check_range, in_chunks
-from .orientation import is_mirrored, upright
+from .orientation import Orientation, orientation
 from .parallel import threads
 from .shown import Shown, shown
 from .video_index import FrameIndex, scan
@@ -222,7 +222,7 @@ class _Reader:
         # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
         self.colours: Colours | None = None
         self._form: tuple[Any, ...] = ()
-        self.shown = Shown()
+        self.shown, self._orientation = Shown(), Orientation()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._waiting: Any = None  # decoded already, not yet handed out
@@ -238,6 +238,7 @@ class _Reader:
         """Another decoder that knows what this one found out; `draft` as in `FrameSource.twin`, None = as here."""
         other = _Reader(self._source, self._index)
         other.colours, other._form, other._scaling = self.colours, self._form, self._scaling
+        other.shown, other._orientation = self.shown, self._orientation
         other.missing = self.missing
         if draft is not None:
             other._scaling = DRAFT if draft else SCALING
@@ -331,7 +332,9 @@ class _Reader:
             raise self._broken()
         if not self._form:
             self._form = _form(frame)
-            self.colours = None if is_mirrored(frame) else colours_of(frame, self._stream.codec_context)
+            self._orientation = orientation(frame)
+            plain = self._orientation == Orientation()
+            self.colours = colours_of(frame, self._stream.codec_context) if plain else None
             self.shown = shown(frame, self._stream)
         return frame, number
 
@@ -365,7 +368,7 @@ class _Reader:
         rgb: Any = self._reformatter.reformat(
             frame, width, height, "rgb24", interpolation=self._scaling, **to_rgb(matrix, is_full(frame))
         ).to_ndarray()
-        return upright(rgb, frame)
+        return self._orientation.upright(rgb)
 
 
 def _form(frame: Any) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import os
 from fractions import Fraction
@@ -106,6 +107,21 @@ def test_frames_are_put_where_they_are_wanted(clip):
     assert np.shares_memory(found, room)
     assert numbers(found) == list(range(30, 40))
     assert not room[10:].any()
+
+
+def test_no_frame_stays_in_memory_until_python_collects(clip):
+    """Nothing but the reader's last ones: circles of references would add up to hundreds of megabytes."""
+    video = VideoFile(clip)
+    gc.collect()
+    before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    gc.disable()
+    try:
+        for start in range(0, video.info.frames, 5):
+            video.read(start, min(start + 5, video.info.frames))
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive - before <= 5
 
 
 def test_real_clips_random_access_and_counts(shared_data):
