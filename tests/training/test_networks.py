@@ -212,7 +212,7 @@ def test_the_minis_have_the_same_data_batch_steps_width_and_rates():
 def test_the_plan_of_a_mini(name, size, phases, tmp_path):
     for part in ("talking", "talking_generated"):
         (tmp_path / part).mkdir()
-        (tmp_path / part / "manifest.csv").write_text("file,identity,split\na.mp4,x,train\n")
+        (tmp_path / part / "manifest.csv").write_text("file,wav,identity,split\na.mp4,a.wav,x,train\n")
     text = describe(load_recipe(name), tmp_path)
     assert size in text
     assert phases in text
