@@ -20,7 +20,6 @@ from .checkpoints import sha256_file
 from .clock import LONGEST_HOLE, Clock
 from .colours import CODED, DRAFT, SCALING, UNKNOWN, Colours, colours_of, is_full, to_rgb, untagged_matrix
 from .frames import VideoInfo, check_range, in_chunks
-from .orientation import Orientation, orientation
 from .parallel import threads
 from .shown import Shown, shown
 from .video_index import FrameIndex, scan
@@ -222,7 +221,7 @@ class _Reader:
         # Of the first frame that was ever decoded: whether others may stay as they are, and the form they all have.
         self.colours: Colours | None = None
         self._form: tuple[Any, ...] = ()
-        self.shown, self._orientation = Shown(), Orientation()
+        self.shown = Shown()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._waiting: Any = None  # decoded already, not yet handed out
@@ -238,7 +237,7 @@ class _Reader:
         """Another decoder that knows what this one found out; `draft` as in `FrameSource.twin`, None = as here."""
         other = _Reader(self._source, self._index)
         other.colours, other._form, other._scaling = self.colours, self._form, self._scaling
-        other.shown, other._orientation = self.shown, self._orientation
+        other.shown = self.shown
         other.missing = self.missing
         if draft is not None:
             other._scaling = DRAFT if draft else SCALING
@@ -332,9 +331,7 @@ class _Reader:
             raise self._broken()
         if not self._form:
             self._form = _form(frame)
-            self._orientation = orientation(frame)
-            plain = self._orientation == Orientation()
-            self.colours = colours_of(frame, self._stream.codec_context) if plain else None
+            self.colours = colours_of(frame, self._stream.codec_context)
             self.shown = shown(frame, self._stream)
         return frame, number
 
@@ -368,7 +365,10 @@ class _Reader:
         rgb: Any = self._reformatter.reformat(
             frame, width, height, "rgb24", interpolation=self._scaling, **to_rgb(matrix, is_full(frame))
         ).to_ndarray()
-        return self._orientation.upright(rgb)
+        # The turn that the display matrix asks for, counter-clockwise. Whether it mirrors as well only the frame's side
+        # data would say, and PyAV frees that of many pictures twice: the process then ends in the next collection.
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 
 
 def _form(frame: Any) -> tuple[Any, ...]:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import gc
 import io
 import os
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +199,36 @@ def test_rotation_of_phones_is_applied(tmp_path, degrees):
     upright = np.rot90(numbered(1)[0], -degrees // 90)  # the matrix turns clockwise
     assert frame.shape == upright.shape == (video.info.height, video.info.width, 3)
     assert np.abs(frame.astype(int) - upright).max() < 12
+
+
+def quarters() -> np.ndarray:
+    frame = np.full((48, 64, 3), 40, np.uint8)
+    frame[:24, 32:], frame[24:, :32], frame[24:, 32:] = 90, 150, 210
+    return frame
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_photographs_are_turned_as_their_exif_says(tmp_path, orientation):
+    image = pytest.importorskip("PIL.Image")
+    ops = pytest.importorskip("PIL.ImageOps")
+    photo = image.fromarray(quarters())
+    exif = photo.getexif()
+    exif[0x0112] = orientation
+    photo.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    expected = np.asarray(ops.exif_transpose(image.open(tmp_path / "a.jpg"))).astype(int)
+    frame = VideoFile(tmp_path / "a.jpg").read(0, 1)[0]
+    assert frame.shape == expected.shape
+    assert np.abs(frame - expected).mean() < 4
+
+
+def test_a_picture_with_a_colour_profile_ends_no_process(tmp_path):
+    """PyAV's frames carry such a profile as side data, which it frees twice when it was looked at."""
+    image, cms = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
+    profile = cms.ImageCmsProfile(cms.createProfile("sRGB")).tobytes()
+    image.fromarray(quarters()).save(tmp_path / "a.png", icc_profile=profile)
+    program = "import gc, sys; from models.video import VideoFile; VideoFile(sys.argv[1]).read(0, 1); gc.collect()"
+    command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def test_file_objects_are_shared_and_left_open(clip, tmp_path):
